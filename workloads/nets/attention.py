@@ -15,17 +15,18 @@ QUERY_BLOCK = 512
 class Attend(Protocol):
     """One attention call of one layer of a network, for one sequence.
 
-    Arguments: `layer` counts from 0; `q` float32 (Hq, Tq, dh) and `k`, `v` float32 (Hkv, Tk, dh), all after the position
-    encoding; k and v are NOT repeated over query groups: query head h reads key head h // (Hq // Hkv). They may be views with
-    strides and must not be written to. `causal`: query row i may see keys 0 .. q_start + i; otherwise all. `q_start` is the
-    place of the first query among the keys: 0 in prefill and in encoders, Tk - 1 in decode. A new sequence begins with a call
-    for layer 0 with q_start 0; state kept by the callable (importance, keep lists) starts afresh there.
+    Arguments: `layer` counts from 0; `q` float32 (Hq, Tq, dh) and `k`, `v` float32 (Hkv, Tk, dh), all after the
+    position encoding; k and v are NOT repeated over query groups: query head h reads key head h // (Hq // Hkv). They
+    may be views with strides and must not be written to. `causal`: query row i may see keys 0 .. q_start + i;
+    otherwise all. `q_start` is the place of the first query among the keys: 0 in prefill and in encoders, Tk - 1 in
+    decode. A new sequence begins with a call for layer 0 with q_start 0; state kept by the callable (importance, keep
+    lists) starts afresh there.
 
     Returns float32 (Hq, Tq, dh). The callable applies the scale 1/sqrt(dh).
 
-    Optional method `alive(layer) -> int array | None`: the tokens that layer `layer` is to process, as ascending places in the
-    sequence; None means all that the layer before it processed. Networks ask it before each layer of an encoder or a prefill
-    (never in decode). Tokens can only leave, and q, k, v then hold only the tokens that stayed.
+    Optional method `alive(layer) -> int array | None`: the tokens that layer `layer` is to process, as ascending
+    places in the sequence; None means all that the layer before it processed. Networks ask it before each layer of an
+    encoder or a prefill (never in decode). Tokens can only leave, and q, k, v then hold only the tokens that stayed.
     """
 
     def __call__(
@@ -66,7 +67,7 @@ def dense_attend(layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray, *, cau
         scores = (block @ keys[:, :, :seen]).reshape(kv_heads, group, rows, seen)
         if causal:
             future = np.arange(seen) > (q_start + start + np.arange(rows))[:, None]
-            scores[..., future] = -np.inf
+            np.copyto(scores, -np.inf, where=future)
         scores -= scores.max(axis=-1, keepdims=True)
         weights = np.exp(scores, out=scores)
         total = weights.sum(axis=-1, dtype=np.float64, keepdims=True)

@@ -1,4 +1,4 @@
-"""Keys and values of one sequence, per layer; layers may hold different tokens when tokens are pruned in the prefill."""
+"""Keys and values of one sequence, per layer; with token pruning the layers hold different tokens."""
 
 import numpy as np
 

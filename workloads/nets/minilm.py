@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 and other BERT sentence encoders, in NumPy float32, with the attention left to a hook.
 
-Architecture: BERT (post-norm, learned positions, exact GELU), Hugging Face's tensor names; mean pooling and unit length as the
-model card of all-MiniLM-L6-v2 prescribes. All sizes come from config.json.
+Architecture: BERT (post-norm, learned positions, exact GELU), Hugging Face's tensor names; mean pooling and unit
+length as the model card of all-MiniLM-L6-v2 prescribes. All sizes come from config.json.
 """
 
 import json
@@ -14,7 +14,7 @@ import numba
 import numpy as np
 
 from accel.errors import UserError
-from workloads.nets.attention import AttentionCall, Attend, apply_attend, surviving_tokens
+from workloads.nets.attention import Attend, AttentionCall, apply_attend, surviving_tokens
 from workloads.nets.readers import check_ids, read_safetensors, read_tokenizer
 
 # sentence_bert_config.json of all-MiniLM-L6-v2: the length that the sentence model was made for.
@@ -24,7 +24,7 @@ Affine = tuple[np.ndarray, np.ndarray]  # weight (out, in) or (d,), bias (out,)
 
 
 @numba.vectorize(["float32(float32)"], cache=True)
-def gelu(x: np.float32) -> np.float32:
+def gelu(x: np.float32) -> np.floating:
     """x times the normal distribution function of x, exact (erf), float32."""
     return np.float32(0.5) * x * (np.float32(1.0) + math.erf(x * np.float32(math.sqrt(0.5))))
 
@@ -41,8 +41,8 @@ class _Layer(NamedTuple):
 class MiniLM:
     """A BERT encoder read from model.safetensors, config.json and tokenizer.json in `folder`.
 
-    Attributes: layers, width, heads, head_dim, vocabulary, context_length. Raises UserError when a file is missing, damaged
-    or belongs to another kind of network.
+    Attributes: layers, width, heads, head_dim, vocabulary, context_length. Raises UserError when a file is missing,
+    damaged or belongs to another kind of network.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,8 +107,8 @@ class MiniLM:
     def embed(self, text: str, attend: Attend | None = None) -> np.ndarray:
         """Embedding of a text, float32 (d,), length 1: the mean over the tokens that the last layer processed.
 
-        Without token pruning these are all tokens. With it, pruned tokens do not enter the mean, as in SpAtten, where what is
-        pruned is gone for everything that follows.
+        Without token pruning these are all tokens. With it, pruned tokens do not enter the mean, as in SpAtten, where
+        what is pruned is gone for everything that follows.
         """
         state, alive = self._run(self.tokenize(text), attend)
         pooled = state[alive].mean(axis=0)

@@ -1,4 +1,4 @@
-"""Weight and tokenizer files -> arrays. The libraries that know the formats are an optional extra, imported on first use."""
+"""Weight and tokenizer files -> arrays. The format libraries are an optional extra, imported on first use."""
 
 import importlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def require(module: str) -> ModuleType:
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """All tensors of a safetensors file, as float32 where they are floating point. Raises UserError when it is damaged."""
+    """All tensors of a safetensors file, floating-point ones as float32. Raises UserError when it is damaged."""
     library = require("safetensors")
     numpy_api = require("safetensors.numpy")
     try:
@@ -40,7 +40,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_tokenizer(path: Path) -> Any:
-    """A `tokenizers.Tokenizer` from tokenizer.json, without its padding and truncation. Raises UserError when damaged."""
+    """A `tokenizers.Tokenizer` from tokenizer.json, its padding and truncation off. Raises UserError when damaged."""
     library = require("tokenizers")
     try:
         tokenizer = library.Tokenizer.from_file(str(path))
@@ -81,7 +81,7 @@ class Gguf:
         return name in self._tensors
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A tensor as float32 of the given shape (row-major, outputs first), whatever its quantised form in the file."""
+        """A tensor as float32 of the given shape (row-major, outputs first), dequantised if need be."""
         stored = self._tensors.get(name)
         if stored is None:
             raise UserError(f"{self.path}: tensor {name!r} is missing; a Llama-type GGUF file has it")
@@ -125,7 +125,7 @@ def gguf_bpe_tokenizer(gguf: Gguf) -> Any:
 
 
 def check_ids(ids: Sequence[int], vocabulary: int, longest: int, network: str) -> np.ndarray:
-    """Token ids as int64 (T,). Raises UserError for an empty or overlong sequence and for ids outside the vocabulary."""
+    """Token ids as int64 (T,). Raises UserError for none, too many (> `longest`), or ids outside the vocabulary."""
     array = np.asarray(ids, dtype=np.int64)
     if array.ndim != 1 or array.size == 0:
         raise UserError(f"{network}: expected a sequence of at least one token id")

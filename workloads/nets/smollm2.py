@@ -1,7 +1,8 @@
 """SmolLM2 and other Llama-type decoders out of a GGUF file, in NumPy float32, with the attention left to a hook.
 
-Architecture: Llama 2 (RMSNorm before each block, rotary positions, SwiGLU, grouped-query attention), llama.cpp's tensor names.
-All sizes come from the file; SmolLM2-135M has 30 layers, 9 query and 3 KV heads of 64, width 576 and 49152 tokens.
+Architecture: Llama 2 (RMSNorm before each block, rotary positions, SwiGLU, grouped-query attention), llama.cpp's
+tensor names. All sizes come from the file; SmolLM2-135M has 30 layers, 9 query and 3 KV heads of 64, width 576 and
+49152 tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from accel.errors import UserError
-from workloads.nets.attention import AttentionCall, Attend, apply_attend, surviving_tokens
+from workloads.nets.attention import Attend, AttentionCall, apply_attend, surviving_tokens
 from workloads.nets.kv_cache import KVCache
 from workloads.nets.readers import Gguf, check_ids, gguf_bpe_tokenizer
 
@@ -34,8 +35,8 @@ class SmolLM2:
     """A Llama-type decoder read from the one GGUF file in `folder`; weights are dequantised to float32 at once.
 
     Attributes: layers, width, q_heads, kv_heads, head_dim, vocabulary, context_length, and the token ids
-    `document_start` (`<|endoftext|>`, the token that begins a text of its own) and `end_token` (ends a generated answer).
-    Raises UserError when the file is missing, damaged, or of another architecture.
+    `document_start` (`<|endoftext|>`, the token that begins a text of its own) and `end_token` (ends a generated
+    answer). Raises UserError when the file is missing, damaged, or of another architecture.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,10 +102,10 @@ class SmolLM2:
     def forward(self, ids: Sequence[int], attend: Attend | None = None, cache: KVCache | None = None) -> np.ndarray:
         """Hidden state of every given token after the final norm, float32 (T, d).
 
-        With a cache, the tokens follow those already in it, and their keys and values are added. When the hook has `alive`
-        and the cache is empty (prefill), a token that is dropped before layer n keeps the state it had there: it makes no
-        keys, values or FFN work from layer n on, and the cache of those layers holds only survivors. Survivors keep their own
-        rotary positions.
+        With a cache, the tokens follow those already in it, and their keys and values are added. When the hook has
+        `alive` and the cache is empty (prefill), a token that is dropped before layer n keeps the state it had there:
+        it makes no keys, values or FFN work from layer n on, and the cache of those layers holds only survivors.
+        Survivors keep their own rotary positions.
 
         Raises UserError for ids outside the vocabulary and for more tokens than the network's context.
         """
@@ -151,15 +152,16 @@ class SmolLM2:
     def nll(self, ids: Sequence[int], attend: Attend | None = None) -> np.ndarray:
         """-ln P of ids[1:] in one prefill pass, float64 (T - 1,).
 
-        With a hook that prunes tokens, a pruned token predicts from its frozen state; use `decode_hidden` to measure what a
-        machine with token pruning generates.
+        With a hook that prunes tokens, a pruned token predicts from its frozen state; use `decode_hidden` to measure
+        what a machine with token pruning generates.
         """
         return self.nll_of(self.forward(ids, attend)[:-1], ids[1:])
 
     def decode_hidden(self, ids: Sequence[int], prompt: int, attend: Attend | None = None) -> np.ndarray:
-        """Teacher-forced decoding: prefill ids[:prompt], then one step per further token, as a generating machine works.
+        """Teacher-forced decoding: prefill ids[:prompt], then one step per further token, as in generation.
 
-        Returns the hidden states that predict ids[prompt:], float32 (T - prompt, d). Raises UserError unless 1 <= prompt < T.
+        Returns the hidden states that predict ids[prompt:], float32 (T - prompt, d).
+        Raises UserError unless 1 <= prompt < T.
         """
         if not 1 <= prompt < len(ids):
             raise UserError(
@@ -195,7 +197,7 @@ class SmolLM2:
         return x / np.sqrt(mean_square + self._norm_epsilon) * weight
 
     def _rotation(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cosine and sine of the rotary angles, float32 (T, dh / 2); angles in float64, as they reach thousands of radians."""
+        """Cosine and sine of the rotary angles, float32 (T, dh / 2); float64 angles, as they reach 8000 radians."""
         rates = self._rope_base ** (-np.arange(0, self.head_dim, 2) / self.head_dim)
         angles = positions[:, None] * rates
         return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)

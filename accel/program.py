@@ -1,0 +1,161 @@
+"""Program: the work order that golden, simulator and hardware execute; one binary encoding for all of them.
+
+A program is a header of 64 bytes and a list of jobs of 128 bytes, little endian, version 1. It lies in memory; the engine
+reads jobs in order. A job either attends (one K/V head, one or more query rows) or changes what is alive (tokens, heads).
+Fields that an opcode does not use are zero.
+
+Rows of an attend job are numbered ``query * group + member``: the query heads that share one K/V head follow each other.
+Row r lies at ``q_address + r * q_stride``. Keys are positions ``first_key ... first_key + keys - 1`` of the keep list (or,
+without ``KEEP_LIST``, token numbers). With ``CAUSAL`` query i sees the first ``first_visible + i`` of them.
+"""
+
+import enum
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from accel.errors import UserError
+from accel.numerics.quantise import check_planes
+
+VERSION = 1
+MAGIC = b"SPAT"
+HEADER_BYTES = 64
+_HEADER = struct.Struct("<4sHHI52x")
+
+
+class Opcode(enum.IntEnum):
+    """What a job does."""
+
+    END = 0  # stop and raise the interrupt
+    ATTEND = 1  # rows of one K/V head
+    TOKENS = 2  # live tokens become 0 ... keys-1; new ones have importance 0; with RESTART all scores and the list reset
+    PRUNE_TOKENS = 3  # keep list := the keep_values most important; with RESTART of all live tokens, else of the list
+    PRUNE_HEADS = 4  # live heads := the keep_values most important
+
+
+class Lsb(enum.IntEnum):
+    """When a row makes a second pass with the LSB plane."""
+
+    NEVER = 0
+    TEST = 1  # when its largest probability is below the threshold
+    ALWAYS = 2
+
+
+class ValueFetch(enum.IntEnum):
+    """Which V rows are read from memory."""
+
+    RESIDENT = 0  # all of the job's keys, once, shared by its rows
+    SELECTED = 1  # per row, those that local value pruning kept
+
+
+class Fused(enum.IntEnum):
+    """Two heads stored side by side are fetched together when a row alone would waste part of every access."""
+
+    SINGLE = 0
+    FIRST = 1  # fetch K for this job and the next
+    SECOND = 2  # K came with the job before
+
+
+class Flag(enum.IntFlag):
+    """Modifiers of an attend job (RESTART: of the token jobs)."""
+
+    NONE = 0
+    CAUSAL = 1
+    ACCUMULATE = 2  # add the rows' probabilities to the token scores
+    KEEP_LIST = 4  # keys are positions in the keep list
+    HALVE = 8  # halve all token scores before this job (the published trace's rescale flag; the paper gives no rule)
+    FIRST_TILE = 16  # start the rows' sums; else carry on from partial_address
+    LAST_TILE = 32  # normalise and write outputs; else write partial sums
+    RESTART = 64
+
+
+JOB = np.dtype(
+    [
+        ("opcode", "u1"), ("flags", "u1"), ("lsb", "u1"), ("value_fetch", "u1"),
+        ("msb_bits", "u1"), ("lsb_bits", "u1"), ("value_bits", "u1"), ("fused", "u1"),
+        ("layer", "<u2"), ("head", "<u2"), ("group", "<u2"), ("head_dim", "<u2"),
+        ("queries", "<u4"), ("keys", "<u4"), ("first_key", "<u4"), ("first_visible", "<u4"),
+        ("keep_values", "<u4"), ("keep_ratio", "<u4"), ("threshold", "<u4"),
+        ("score_mantissa", "<u2"), ("score_shift", "<u2"),
+        ("q_address", "<u8"), ("k_msb_address", "<u8"), ("k_lsb_address", "<u8"), ("v_address", "<u8"),
+        ("output_address", "<u8"), ("partial_address", "<u8"),
+        ("q_stride", "<u4"), ("output_stride", "<u4"),
+        ("iteration", "<u4"), ("reserved", "V20"),
+    ]
+)  # fmt: skip
+assert JOB.itemsize == 128
+Jobs = NDArray[Any]  # of dtype JOB
+
+
+@dataclass(frozen=True)
+class Program:
+    """``jobs``: array of dtype :data:`JOB`, not counting the END that the encoding appends."""
+
+    jobs: Jobs
+
+    def encode(self) -> bytes:
+        """The bytes that the engine reads: header, jobs, END."""
+        end = np.zeros(1, JOB)
+        return _HEADER.pack(MAGIC, VERSION, JOB.itemsize, len(self.jobs)) + self.jobs.tobytes() + end.tobytes()
+
+    @staticmethod
+    def decode(data: bytes) -> "Program":
+        """Inverse of :meth:`encode`.
+
+        Raises:
+            UserError: not a program, another version, or cut off.
+        """
+        if len(data) < HEADER_BYTES or data[:4] != MAGIC:
+            raise UserError("program: does not start with a program header")
+        _, version, size, count = _HEADER.unpack(data[:HEADER_BYTES])
+        if (version, size) != (VERSION, JOB.itemsize):
+            raise UserError(f"program: version {version} with {size}-byte jobs; this engine reads version {VERSION}")
+        if len(data) != HEADER_BYTES + (count + 1) * size:
+            raise UserError(f"program: {len(data)} bytes, but {count} jobs and an END take {HEADER_BYTES + (count + 1) * size}")
+        jobs = np.frombuffer(data, JOB, count + 1, HEADER_BYTES)
+        if jobs["opcode"][-1] != Opcode.END:
+            raise UserError("program: the job after the last is not END")
+        return Program(jobs[:-1].copy())
+
+    def check(self, arch: Arch) -> None:
+        """Refuse what this machine cannot execute.
+
+        Raises:
+            UserError: naming the job, the field, its value and what would be right.
+        """
+        jobs = self.jobs
+        attend = jobs["opcode"] == Opcode.ATTEND
+
+        def refuse(bad: NDArray[np.bool_], field: str, right: str) -> None:
+            if bad.any():
+                at = int(np.flatnonzero(bad)[0])
+                raise UserError(f"job {at}: {field} = {jobs[field][at]}: {right} on {arch.name}")
+
+        refuse(jobs["opcode"] > max(Opcode), "opcode", f"must be 0 to {int(max(Opcode))}")
+        refuse(attend & (jobs["head_dim"] > arch.max_head_dim), "head_dim", f"at most {arch.max_head_dim}")
+        refuse(attend & ((jobs["head_dim"] < 8) | (jobs["head_dim"] % 8 != 0)), "head_dim", "must be a multiple of 8")
+        refuse(attend & (jobs["keys"] == 0), "keys", "must be at least 1")
+        refuse((jobs["opcode"] == Opcode.TOKENS) & (jobs["keys"] > arch.max_context), "keys", f"at most {arch.max_context}")
+        refuse(attend & (jobs["queries"] == 0), "queries", "must be at least 1")
+        refuse(attend & ((jobs["head"] + 1) * jobs["group"] > arch.max_heads), "head", f"at most {arch.max_heads} heads")
+        for dim in np.unique(jobs["head_dim"][attend]):
+            tile = arch.tile_keys(int(dim))
+            refuse(attend & (jobs["head_dim"] == dim) & (jobs["keys"] > tile), "keys", f"a tile holds at most {tile}")
+        for msb, lsb in sorted({(int(j["msb_bits"]), int(j["lsb_bits"])) for j in jobs[attend]}):
+            check_planes(msb, lsb)
+        refuse(attend & (jobs["lsb"] != Lsb.NEVER) & (jobs["lsb_bits"] == 0), "lsb", "a second pass needs an LSB plane")
+        refuse(attend & ~np.isin(jobs["value_bits"], (4, 6, 8, 10, 12)), "value_bits", "must be 4, 6, 8, 10 or 12")
+
+
+def jobs_of(items: Iterable[dict[str, Any]]) -> Jobs:
+    """An array of jobs from dictionaries of fields; fields left out are zero."""
+    rows: Sequence[dict[str, Any]] = list(items)
+    jobs = np.zeros(len(rows), JOB)
+    for name in {key for row in rows for key in row}:
+        jobs[name] = [row.get(name, 0) for row in rows]
+    return jobs

@@ -60,7 +60,7 @@ def compare_encoder(net: MiniLM, texts: Sequence[str], attend: Attend) -> Encode
 def windows(net: SmolLM2, text: str, tokens: int = 512, count: int | None = None) -> Iterator[list[int]]:
     """Cut a text into sequences of at most `tokens` ids; each begins with the document-start token, none overlap.
 
-    At most `count` windows (None: all). A last window without a token to predict is left out.
+    At most `count` windows (None: all). Raises UserError when the window does not fit the network.
     """
     if not 2 <= tokens <= net.context_length:
         raise UserError(f"window of {tokens} tokens: expected 2 .. {net.context_length}")
@@ -75,8 +75,8 @@ def compare_decoder(
 ) -> DecoderQuality:
     """Predict each sequence's tokens with dense attention and with `attend`.
 
-    `prompt` None: every token but the first, in one prefill pass. Otherwise teacher-forced decoding behind a prompt of that
-    many tokens, which is what a generating machine does; the prompt's own tokens do not count.
+    `prompt` None: every token but the first, in one prefill pass. Otherwise `attend` decodes token by token behind a
+    prompt of that many tokens, as a generating machine does; the prompt's own tokens do not count.
     Raises UserError when there is nothing to predict.
     """
     if not sequences:
@@ -84,9 +84,12 @@ def compare_decoder(
     dense_nll, hook_nll = [], []
     difference, agreeing, tokens = 0.0, 0, 0
     for ids in sequences:
-        dense_states = _predicting_states(net, ids, None, prompt)
-        hook_states = _predicting_states(net, ids, attend, prompt)
-        targets = ids[len(ids) - len(dense_states) :]
+        if len(ids) < 2:
+            raise UserError("decoder quality: a sequence needs two tokens, one to predict and one before it")
+        hook_states = net.forward(ids, attend)[:-1] if prompt is None else net.decode_hidden(ids, prompt, attend)
+        # Dense decoding and dense prefill are the same sums, so the dense side never needs the slow way.
+        dense_states = net.forward(ids)[-1 - len(hook_states) : -1]
+        targets = ids[len(ids) - len(hook_states) :]
         dense_nll.append(net.nll_of(dense_states, targets))
         hook_nll.append(net.nll_of(hook_states, targets))
         tokens += len(targets)
@@ -103,12 +106,3 @@ def compare_decoder(
         top1_agreement=agreeing / tokens,
         tokens=tokens,
     )
-
-
-def _predicting_states(net: SmolLM2, ids: Sequence[int], attend: Attend | None, prompt: int | None) -> np.ndarray:
-    """Hidden states that predict the last tokens of `ids`, one per predicted token."""
-    if len(ids) < 2:
-        raise UserError("decoder quality: a sequence needs two tokens, one to predict and one before it")
-    if prompt is None:
-        return net.forward(ids, attend)[:-1]
-    return net.decode_hidden(ids, prompt, attend)

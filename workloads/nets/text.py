@@ -1,7 +1,7 @@
 """Evaluation texts: a public-domain one that is part of this package, and pages of English Wikipedia.
 
-The Wikipedia pages come from the catalogue's `wikipedia` entry; their text is CC BY-SA 3.0, so what is printed of it has to
-name Wikipedia and the page.
+The Wikipedia pages come from the catalogue's `wikipedia` entry; their text is CC BY-SA 3.0, so what is printed of it
+has to name Wikipedia and the page.
 """
 
 import bz2

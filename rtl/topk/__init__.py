@@ -1,0 +1,17 @@
+"""Top-k engines in hardware. One module per implementation, named by ``Arch.topk.unit``; each defines ``TopK``.
+
+Every ``TopK`` is a ``wiring.Component`` built from a :class:`~accel.units.topk.TopKUnit` with the ports ``command``,
+``input`` and ``output`` of :mod:`rtl.topk.quickselect`.
+"""
+
+from amaranth.lib import wiring
+
+from accel.units import implementation
+from accel.units.topk import TopKUnit
+
+Parameters = TopKUnit
+
+
+def component(parameters: TopKUnit, unit: str = "quickselect") -> wiring.Component:
+    """The engine ``unit``. Raises UserError for an unknown implementation."""
+    return implementation("rtl.topk", unit).TopK(parameters)

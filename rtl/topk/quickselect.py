@@ -1,0 +1,115 @@
+"""Quick-select top-k engine: loader and two source banks around a selector and a filter."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from accel.units.topk import TopKUnit
+from rtl.stream import Queue
+from rtl.topk.row_filter import RowFilter, output_layout
+from rtl.topk.selector import Selector
+
+__all__ = ["TopK"]
+
+
+class TopK(wiring.Component):
+    """Keeps the k largest of n unsigned values with their positions, in original order.
+
+    Of values equal to the k-th largest the first ones are kept. k >= n keeps everything without selecting, k = 0 takes
+    the row and keeps nothing; both, and n = 0, still answer with an output word that carries ``last``.
+
+    Parameters
+    ----------
+    unit : TopKUnit.
+
+    Members
+    -------
+    command : In(stream of n, k). One per row, before its values; n <= unit.max_n.
+    input : In(stream of lanes values). ceil(n / lanes) words per row; lanes beyond n are ignored.
+    output : Out(stream of values, positions, count, last). max(1, ceil(min(n, k) / lanes)) words per row; lanes from
+        count on carry no meaning.
+
+    Latency and initiation interval: data dependent; the exact rules are stated in ``sim.topk.quickselect``, their
+    constants in ``accel.units.topk``. Load, select and filter each serve one row at a time and overlap between rows,
+    so the interval is that of the slowest of the three, as far as two banks allow.
+
+    Back-pressure: with output stalled the filter freezes; the selector finishes the row behind it and waits; the loader
+    takes no third row. command.ready, input.ready and everything of output are registers or decoded from registers:
+    no input reaches an output within the cycle.
+
+    Golden: ``accel.numerics.topk.top_k``.
+    """
+
+    def __init__(self, unit: TopKUnit):
+        self.unit = unit
+        super().__init__(
+            {
+                "command": In(stream.Signature(data.StructLayout({"n": unit.size_bits, "k": unit.size_bits}))),
+                "input": In(stream.Signature(data.ArrayLayout(unit.value_bits, unit.lanes))),
+                "output": Out(stream.Signature(output_layout(unit))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        unit = self.unit
+        command = self.command
+
+        m.submodules.select = select = Selector(unit)
+        m.submodules.filter = filter_ = RowFilter(unit)
+        m.submodules.loaded = loaded = Queue(command.payload.shape(), unit.rows_in_flight)
+        wiring.connect(m, loaded.o, select.i)
+        wiring.connect(m, select.o, filter_.i)
+        wiring.connect(m, filter_.output, wiring.flipped(self.output))
+
+        # A row keeps its bank from command to last output; each stage meets the banks in turn.
+        load_bank, select_bank, filter_bank = Signal(), Signal(), Signal()
+        occupied = Signal(range(unit.rows_in_flight + 1))
+        m.d.sync += occupied.eq(occupied + (command.valid & command.ready) - filter_.done)
+        with m.If(loaded.i.valid):
+            m.d.sync += load_bank.eq(~load_bank)
+        with m.If(select.o.valid & select.o.ready):
+            m.d.sync += select_bank.eq(~select_bank)
+        with m.If(filter_.done):
+            m.d.sync += filter_bank.eq(~filter_bank)
+
+        row = Signal.like(command.payload)
+        address, remaining = Signal(range(unit.max_words)), Signal(unit.size_bits)
+        with m.FSM(name="load"):
+            with m.State("COMMAND"):
+                m.d.comb += [command.ready.eq(occupied != unit.rows_in_flight), loaded.i.payload.eq(command.payload)]
+                m.d.sync += [row.eq(command.payload), remaining.eq(command.payload.n), address.eq(0)]
+                with m.If(command.valid & command.ready):
+                    with m.If(command.payload.n == 0):
+                        m.d.comb += loaded.i.valid.eq(1)
+                    with m.Else():
+                        m.next = "VALUES"
+            with m.State("VALUES"):
+                m.d.comb += [self.input.ready.eq(1), loaded.i.payload.eq(row)]
+                with m.If(self.input.valid):
+                    m.d.sync += [address.eq(address + 1), remaining.eq(remaining - unit.lanes)]
+                    with m.If(remaining <= unit.lanes):
+                        m.d.comb += loaded.i.valid.eq(1)
+                        m.next = "COMMAND"
+
+        read_data = []
+        for bank in range(unit.rows_in_flight):
+            memory = Memory(shape=unit.lanes * unit.value_bits, depth=unit.max_words, init=[])
+            m.submodules[f"source_{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            filtering = Signal(name=f"filtering_{bank}")
+            m.d.comb += [
+                write.addr.eq(address),
+                write.data.eq(self.input.payload),
+                write.en.eq(self.input.valid & self.input.ready & (load_bank == bank)),
+                filtering.eq(filter_.active & (filter_bank == bank)),
+                read.addr.eq(Mux(filtering, filter_.source_address, select.source_address)),
+                read.en.eq(Mux(filtering, filter_.source_enable, select.source_enable & (select_bank == bank))),
+            ]
+            read_data.append(read.data)
+        m.d.comb += [
+            select.source_data.eq(Array(read_data)[select_bank]),
+            filter_.source_data.eq(Array(read_data)[filter_bank]),
+        ]
+        return m

@@ -1,0 +1,85 @@
+"""From a unit's name to its Verilog.
+
+A unit is a module ``rtl.NAME`` that defines ``Parameters``, the frozen dataclass of ``accel.units.NAME``, and
+``component(parameters, ...)``, which builds the hardware. There is no list of units to edit.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import os
+import pkgutil
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import rtl
+from accel.errors import UserError
+
+
+def unit_names() -> list[str]:
+    """The units there are, sorted."""
+    names = (module.name for module in pkgutil.iter_modules(rtl.__path__))
+    return sorted(name for name in names if hasattr(importlib.import_module(f"rtl.{name}"), "Parameters"))
+
+
+def _near(wrong: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, 1, 0.5)
+    return f"did you mean {close[0]}? known: {', '.join(known)}" if close else f"known: {', '.join(known)}"
+
+
+def _unit_module(name: str) -> ModuleType:
+    known = unit_names()
+    if name not in known:
+        raise UserError(f"unit {name}: there is no such unit; {_near(name, known)}")
+    return importlib.import_module(f"rtl.{name}")
+
+
+def unit_parameters(name: str, **parameters: Any) -> Any:
+    """The unit's parameter object, with its defaults for what is not given.
+
+    Raises UserError for an unknown unit, an unknown parameter (with the nearest known one) or an impossible value.
+    """
+    kind = _unit_module(name).Parameters
+    known = [field.name for field in dataclasses.fields(kind)]
+    for parameter in parameters:
+        if parameter not in known:
+            raise UserError(f"unit {name}: no parameter {parameter}; {_near(parameter, known)}")
+    try:
+        return kind(**parameters)
+    except TypeError as error:
+        raise UserError(f"unit {name}: {str(error).split(') ')[-1]}") from error
+
+
+def unit_verilog(name: str, **parameters: Any) -> str:
+    """Verilog of one unit, top module ``name``; the same text each time for the same tools.
+
+    Ports: clk, rst (synchronous, high) and, for each stream S, S__payload, S__valid, S__ready. A payload of several
+    fields is one vector, the first field in its lowest bits.
+    Raises UserError as ``unit_parameters``, and if Amaranth's Verilog writer is not installed.
+    """
+    from amaranth import __version__
+    from amaranth.back import verilog
+
+    unit = unit_parameters(name, **parameters)
+    values = ", ".join(f"{field.name}={getattr(unit, field.name)}" for field in dataclasses.fields(unit))
+    try:
+        text = verilog.convert(_unit_module(name).component(unit), name=name, strip_internal_attrs=True)
+    except verilog.YosysError as error:
+        raise UserError("verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one") from error
+    return f"// {name}: {values}\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"
+
+
+def write_unit(name: str, parameters: dict[str, Any], out_dir: Path | str) -> Path:
+    """Write ``unit_verilog`` to out_dir/NAME.v, whole or not at all, and return the path."""
+    text = unit_verilog(name, **parameters)
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    os.chmod(draft, 0o644)
+    path = folder / f"{name}.v"
+    os.replace(draft, path)
+    return path

@@ -22,6 +22,7 @@ _SHORTEST_PARAGRAPH = 60
 
 # Links into these namespaces put pictures and category names into a page, not words into its sentences.
 _NOT_PROSE = frozenset({"file", "image", "category", "media"})
+_LIST_TAGS = frozenset({"li", "dd", "dt"})
 _NOT_PROSE_TAGS = frozenset({"table", "gallery", "timeline", "math", "ref", "score"})
 
 # From these sections on, a page holds lists only.
@@ -90,15 +91,26 @@ def plain_text(markup: str) -> str:
             _remove(code, link)
     for tag in code.filter_tags(matches=lambda node: str(node.tag).lower() in _NOT_PROSE_TAGS):
         _remove(code, tag)
+    for marker in code.filter_tags(matches=lambda node: str(node.tag).lower() in _LIST_TAGS):
+        # The parser takes the sign of a list item for a tag; put a sign back, so that the line shows what it is.
+        _replace(code, marker, parser.nodes.Text("*"))
     stripped = re.sub(r"'{2,}", "", code.strip_code(normalize=True, collapse=True))
     lines = (" ".join(line.split()) for line in stripped.splitlines())
-    return "\n".join(_tidy(line) for line in lines if len(line) >= _SHORTEST_PARAGRAPH and line[0] not in "*#:;|!{")
+    return "\n".join(_tidy(line) for line in lines if len(line) >= _SHORTEST_PARAGRAPH and line[0] not in "*|!{")
 
 
 def _remove(code: Any, node: Any) -> None:
     """Take a node out of parsed markup; one inside a node that is already out is gone with it."""
     try:
         code.remove(node)
+    except ValueError:
+        return
+
+
+def _replace(code: Any, node: Any, other: Any) -> None:
+    """Put a node in the place of another, under the same condition."""
+    try:
+        code.replace(node, other)
     except ValueError:
         return
 

@@ -1,0 +1,146 @@
+"""Area of a machine = printed counts x printed factors, set beside the published area without adjustment.
+
+The counts follow from the :class:`accel.arch.Arch`. This is a sum of units: no placement, no clock tree, no control, no
+pads or PHY. Where a netlist of the RTL exists, its synthesised area is the better figure for logic.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from accel.arch import Arch, archs, load_arch
+from accel.cost.energy import sram_macros
+from accel.cost.factors import Figure, Technology, load_technology, published
+from accel.units.topk import TopKUnit
+
+UM2_PER_MM2 = 1e6
+ADDRESS_BITS = 64  # the paper's address FIFOs are 8 bytes wide
+BEAT_BITS = 128  # and its data FIFOs 16 bytes
+ACCUMULATOR_BITS = 32  # importance accumulators
+COMPARATOR_ARRAYS = 2  # smaller than the pivot, larger than the pivot
+TOPK_ENGINES = 2  # token and head importance share one, local values have the other
+
+
+@dataclass(frozen=True)
+class AreaLine:
+    """count x factor_mm2 = area_mm2; `source` says where the factor comes from."""
+
+    part: str
+    count_name: str
+    count: float
+    factor_mm2: float
+    area_mm2: float
+    source: str
+
+
+@dataclass(frozen=True)
+class AreaReport:
+    """Area of one machine in mm2, line by line, and the published figure if there is one."""
+
+    lines: tuple[AreaLine, ...]
+    machine: str
+    technology_nm: int
+    published: Figure | None
+
+    @property
+    def area_mm2(self) -> dict[str, float]:
+        """mm2 by part and "total" last."""
+        parts: dict[str, float] = {}
+        for line in self.lines:
+            parts[line.part] = parts.get(line.part, 0.0) + line.area_mm2
+        return parts | {"total": math.fsum(parts.values())}
+
+    @property
+    def comparison(self) -> str | None:
+        """One line "published ... ours ...", or None where nothing was published."""
+        if self.published is None:
+            return None
+        ours, theirs = self.area_mm2["total"], self.published.value
+        return (
+            f"{self.machine}: published {theirs:.2f} mm2, ours {ours:.2f} mm2, difference {ours - theirs:+.2f} mm2 "
+            f"({ours / theirs:.2f} of published)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain dictionary for a report file."""
+        return {
+            "machine": self.machine,
+            "technology_nm": self.technology_nm,
+            "area_mm2": self.area_mm2,
+            "published_area_mm2": None if self.published is None else self.published.model_dump(exclude_none=True),
+            "comparison": self.comparison,
+            "lines": [asdict(line) for line in self.lines],
+        }
+
+
+class _Ledger:
+    def __init__(self, technology: Technology) -> None:
+        self.technology = technology
+        self.lines: list[AreaLine] = []
+
+    def add(self, part: str, count_name: str, count: float, factor_mm2: float, source: str) -> None:
+        self.lines.append(AreaLine(part, count_name, count, factor_mm2, count * factor_mm2, source))
+
+    def operation(self, part: str, count_name: str, count: float, operation: str) -> None:
+        area_um2, source = self.technology.operation_um2(operation)
+        self.add(part, count_name, count, area_um2 / UM2_PER_MM2, source)
+
+    def primitive(self, part: str, count_name: str, count: float, primitive: str) -> None:
+        figure = self.technology.logic.primitives[primitive].area
+        self.add(part, count_name, count, figure.value / UM2_PER_MM2, figure.source)
+
+    def sram(self, part: str, macros: int, use: str, macro_bytes: float) -> None:
+        row = self.technology.sram.smallest(use, macro_bytes)
+        source = f"{self.technology.sram.source}; {use} macro of {row.bytes} bytes x {row.width_bits} bit"
+        self.add(part, "macros", macros, row.area_mm2, source)
+
+
+def area(arch: Arch) -> AreaReport:
+    """Area of a machine by part.
+
+    Raises UserError for a technology without factor files or an SRAM macro larger than the table.
+    """
+    ledger = _Ledger(load_technology(arch.technology_nm))
+    for part, multipliers in (("qk_array", arch.qk.multipliers), ("pv_array", arch.pv.multipliers)):
+        ledger.primitive(part, "multipliers", multipliers, "multiply_12")
+        ledger.primitive(part, "adders", multipliers, "add_32")
+        ledger.primitive(part, "register_bits", 36 * multipliers, "register_bit")
+    for part, size, multipliers in (
+        ("sram_k", arch.sram.k_bytes, arch.qk.multipliers),
+        ("sram_v", arch.sram.v_bytes, arch.pv.multipliers),
+    ):
+        macros = sram_macros(multipliers)
+        ledger.sram(part, macros, "kv", size / macros)
+    ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * arch.value_bits / 8)
+
+    ledger.operation("softmax", "lanes", arch.softmax.lanes, "exponential")
+    ledger.operation("softmax", "lanes (probabilities)", arch.softmax.lanes, "normalisation")
+    ledger.operation("softmax", "output_lanes", arch.pv.output_lanes, "normalisation")
+    ledger.operation("softmax", "reciprocal units", 1, "reciprocal")
+
+    compare_lanes = TOPK_ENGINES * COMPARATOR_ARRAYS * arch.topk.lanes
+    ledger.operation("topk", "comparators", compare_lanes, "topk_comparison")
+    # One eliminator behind each comparator array and one behind the order-preserving filter.
+    eliminator_lanes = TOPK_ENGINES * (COMPARATOR_ARRAYS + 1) * arch.topk.lanes
+    ledger.operation("topk", "zero eliminator lanes", eliminator_lanes, "topk_element")
+    ledger.sram("topk", 1, "score", TopKUnit.of(arch, arch.value_bits).memory_bits / 8)
+    ledger.sram("topk", 1, "importance", TopKUnit.of(arch, ACCUMULATOR_BITS).memory_bits / 8)
+
+    ledger.operation("importance", "adders", arch.softmax.lanes, "importance_update")
+    ledger.sram("importance", 1, "importance", arch.max_context * ACCUMULATOR_BITS / 8)
+    ledger.primitive("importance", "head register_bits", arch.max_heads * ACCUMULATOR_BITS, "register_bit")
+
+    lanes, channels = arch.fetcher.lanes, arch.memory.channels
+    # An n:1 multiplexer tree has n - 1 two-input multiplexers.
+    address_muxes = channels * (lanes - 1) * ADDRESS_BITS
+    ledger.operation("crossbar", "address multiplexer bits", address_muxes, "multiplexer_bit")
+    ledger.operation("crossbar", "data multiplexer bits", lanes * (channels - 1) * BEAT_BITS, "multiplexer_bit")
+    ledger.sram("fifos", lanes, "fifo", 512 * math.ceil(arch.fetcher.address_fifo_depth / 64))
+    ledger.sram("fifos", lanes, "fifo", 1024 * math.ceil(arch.fetcher.outstanding_per_channel / 64))
+    query_bits = arch.fetcher.query_slots * arch.max_head_dim * arch.value_bits
+    ledger.primitive("query_registers", "register_bits", query_bits, "register_bit")
+
+    # A preset that was changed is another machine: the published figure is not about it.
+    is_preset = arch.name in archs() and load_arch(arch.name) == arch
+    figure = published().get(arch.name, {}).get("area_mm2") if is_preset else None
+    return AreaReport(tuple(ledger.lines), arch.name, arch.technology_nm, figure)

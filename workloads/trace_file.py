@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from itertools import islice
@@ -11,6 +12,7 @@ from accel.errors import UserError
 
 # Rows converted at a time: few enough that their cells are still in the processor's cache when they are looked up.
 BLOCK_ROWS = 2048
+_BLANK_LINE = re.compile(r"^[ \t,]+$", re.MULTILINE)  # spreadsheets write lines of commas only
 
 
 def read_bytes(where: str) -> bytes:
@@ -39,8 +41,8 @@ def split_text(where: str, raw: bytes, columns: Iterable[str]) -> tuple[list[str
         raise UserError(f"{where}: not a text file (byte {error.start}); a trace is comma-separated text") from None
     if "\0" in text:
         raise UserError(f"{where}: not a text file (it holds NUL characters); a trace is comma-separated text")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip(" \t\n,"):
+    text = _BLANK_LINE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if not text.strip("\n"):
         raise UserError(
             f"{where}: the file is empty; a trace begins with a line of column names ({', '.join(columns)})"
         )
@@ -78,16 +80,16 @@ class RowReader:
                 yield lines, columns
 
     def _next_rows(self, count: int) -> tuple[list[int], list[list[str]]]:
-        """Up to `count` rows and their line numbers, without blank lines and lines of commas only."""
+        """Up to `count` rows and their line numbers, without blank lines."""
         try:
             rows = list(islice(self._csv, count))
         except csv.Error as error:
             raise UserError(f"{self._where}: not comma-separated text ({error})") from None
         lines = list(range(self._line + 1, self._line + 1 + len(rows)))
         self._line += len(rows)
-        if not all(map(any, rows)):
-            lines = [line for line, row in zip(lines, rows, strict=True) if any(row)]
-            rows = [row for row in rows if any(row)]
+        if not all(rows):
+            lines = [line for line, row in zip(lines, rows, strict=True) if row]
+            rows = [row for row in rows if row]
         return lines, rows
 
     def _refuse_ragged(self, lines: list[int], rows: list[list[str]]) -> None:
@@ -104,7 +106,7 @@ def _cut_configuration(text: str) -> tuple[str, str]:
     start = body.rfind("\n") + 1
     last = body[start:].strip().strip('"')
     is_name = not _is_number(last) and ("," not in last or last.endswith((".yml", ".yaml")))
-    if start == 0 or not is_name or not text[:start].strip(" \t\n,"):
+    if start == 0 or not is_name or not text[:start].strip("\n"):
         return text, ""
     return text[:start], last
 

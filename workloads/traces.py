@@ -125,7 +125,7 @@ def _positions(where: str, header: list[str], notes: list[str]) -> dict[str, int
     if twice:
         raise UserError(f"{where}: line 1 names column {twice[0]} {header.count(twice[0])} times, once is right")
     if any(unknown):
-        notes.append(f"columns not used: {', '.join(name for name in unknown if name)}")
+        notes.append(f"columns not used: {', '.join(' '.join(name.split()) for name in unknown if name)}")
     return {name: header.index(name) for name in COLUMNS}
 
 
@@ -206,8 +206,10 @@ def _resolve_widths(table: dict[str, np.ndarray], defaults: dict[str, int], lsb_
         notes.append(f"LSB width -1 (not set) in {share(unset)}: an LSB plane of {lsb_default} bit is kept")
     orphan = table["if_requant"] & (lsb == 0)
     if orphan.any():
-        lsb[orphan] = LSB_PLANE_BITS
-        notes.append(f"LSB pass flagged without an LSB width in {share(orphan)}: run with {LSB_PLANE_BITS} bit")
+        without = lsb == 0
+        lsb[without] = LSB_PLANE_BITS  # also where no pass happened: the planes are how the keys lie in memory
+        kept = f"an LSB plane of {LSB_PLANE_BITS} bit is kept in {share(without)}"
+        notes.append(f"LSB pass flagged without an LSB width in {share(orphan)}: {kept}")
 
     listed_12 = (table["quant_key_bit"] == DATAPATH_BITS) & (lsb == 0)
     for what, bits in defaults.items():

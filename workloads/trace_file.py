@@ -11,7 +11,7 @@ from pathlib import Path
 from accel.errors import UserError
 
 # Rows converted at a time: few enough that their cells are still in the processor's cache when they are looked up.
-BLOCK_ROWS = 2048
+BLOCK_ROWS = 512
 _BLANK_LINE = re.compile(r"^[ \t,]+$", re.MULTILINE)  # spreadsheets write lines of commas only
 
 

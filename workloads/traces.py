@@ -199,33 +199,37 @@ def _resolve_widths(table: dict[str, np.ndarray], defaults: dict[str, int], lsb_
     def share(chosen: np.ndarray) -> str:
         return "all rows" if chosen.all() else f"{int(chosen.sum())} of {rows} rows"
 
-    lsb = table["auto_requant_incre"]
-    unset = lsb == -1
-    lsb[unset] = lsb_default
-    if lsb_default and unset.any():
-        notes.append(f"LSB width -1 (not set) in {share(unset)}: an LSB plane of {lsb_default} bit is kept")
-    orphan = table["if_requant"] & (lsb == 0)
-    if orphan.any():
-        without = lsb == 0
+    unset = {what: table[f"quant_{what}_bit"] == -1 for what in defaults}
+    for what, bits in defaults.items():
+        table[f"quant_{what}_bit"][unset[what]] = bits
+    lsb, passes = table["auto_requant_incre"], table["if_requant"]
+    lsb_unset = lsb == -1
+    lsb[lsb_unset] = lsb_default
+    if lsb_default and lsb_unset.any():
+        notes.append(f"LSB width -1 (not set) in {share(lsb_unset)}: an LSB plane of {lsb_default} bit is kept")
+    without = lsb == 0
+    if (passes & without).any():
         lsb[without] = LSB_PLANE_BITS  # also where no pass happened: the planes are how the keys lie in memory
         kept = f"an LSB plane of {LSB_PLANE_BITS} bit is kept in {share(without)}"
-        notes.append(f"LSB pass flagged without an LSB width in {share(orphan)}: {kept}")
+        notes.append(f"LSB pass flagged without an LSB width in {share(passes & without)}: {kept}")
 
-    listed_12 = (table["quant_key_bit"] == DATAPATH_BITS) & (lsb == 0)
+    keys = table["quant_key_bit"]
+    if not passes.any() and (table["auto_requant_thres"] == -1).all():
+        # Nothing is progressive in this file: the listed width is what every row computed with.
+        lsb[~lsb_unset & (keys + lsb > DATAPATH_BITS)] = 0
     for what, bits in defaults.items():
-        width = table[f"quant_{what}_bit"]
-        unset = width == -1
-        width[unset] = bits
-        if unset.any():
-            plane = " without an LSB plane" if what == "key" and not lsb[unset].any() else ""
-            notes.append(f"{what} width -1 (not set) in {share(unset)}: run at {bits} bit{plane}")
-    if listed_12.any():
-        notes.append(f"key width 12 without an LSB width in {share(listed_12)}: run at 12 bit without an LSB plane")
-
-    listed = table["quant_key_bit"]
-    wide = (lsb > 0) & (listed + lsb > DATAPATH_BITS)
-    for total, plane in sorted(set(zip(listed[wide].tolist(), lsb[wide].tolist(), strict=True))):
-        chosen = wide & (listed == total) & (lsb == plane)
+        if unset[what].any():
+            plane = " without an LSB plane" if what == "key" and not lsb[unset[what]].any() else ""
+            notes.append(f"{what} width -1 (not set) in {share(unset[what])}: run at {bits} bit{plane}")
+    for bits in np.unique(keys[keys + LSB_PLANE_BITS > DATAPATH_BITS]):  # widths that leave no room for the plane
+        single = (keys == bits) & (lsb == 0) & ~unset["key"]
+        if single.any():
+            notes.append(
+                f"key width {bits} without LSB passes in {share(single)}: run at {bits} bit without an LSB plane"
+            )
+    wide = (lsb > 0) & (keys + lsb > DATAPATH_BITS)
+    for total, plane in sorted(set(zip(keys[wide].tolist(), lsb[wide].tolist(), strict=True))):
+        chosen = wide & (keys == total) & (lsb == plane)
         planes = f"{DATAPATH_BITS - plane}+{plane}"
         notes.append(f"key width {total} with an LSB width of {plane} in {share(chosen)}: run as {planes} bit")
-    table["quant_key_bit"] = np.where(wide, DATAPATH_BITS - lsb, listed)
+    table["quant_key_bit"] = np.where(wide, DATAPATH_BITS - lsb, keys)

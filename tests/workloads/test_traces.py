@@ -121,10 +121,16 @@ def test_widths_not_set_get_the_defaults_and_a_note() -> None:
     assert "key width -1 (not set) in all rows: run at 8 bit" in split.notes
 
 
-def test_keys_listed_as_12_bit() -> None:
+def test_keys_listed_as_12_bit(tmp_path: Path) -> None:
     one_plane = load_trace(DATA / "tiny-wide-keys.csv")
     assert (set(one_plane.key_msb_bits), set(one_plane.key_lsb_bits)) == ({12}, {0})
-    assert one_plane.notes == ("key width 12 without an LSB width in all rows: run at 12 bit without an LSB plane",)
+    assert one_plane.notes == ("key width 12 without LSB passes in all rows: run at 12 bit without an LSB plane",)
+    text = (DATA / "tiny-wide-keys.csv").read_text()
+    with_width = load_trace(written(tmp_path, text.replace("False,-1,", "False,4,", 10)))  # no threshold, no pass
+    assert same_rows(with_width, one_plane)
+    assert with_width.notes == one_plane.notes
+    with_threshold = load_trace(written(tmp_path, text.replace("-1,False,-1", "0.1,False,4")))
+    assert (set(with_threshold.key_msb_bits), set(with_threshold.key_lsb_bits)) == ({8}, {4})
     split = load_trace(DATA / "tiny-wide-keys.csv", default_lsb_bits=4)
     assert (set(split.key_msb_bits), set(split.key_lsb_bits)) == ({8}, {4})
     assert "key width 12 with an LSB width of 4 in all rows: run as 8+4 bit" in split.notes

@@ -34,7 +34,7 @@ LLAMA: dict[str, Any] = {
     "base": 500.0,
     "epsilon": 1e-5,
 }
-MERGES = ["t h", "th e", "Ġ the"]
+MERGES = ["1 2", "t h", "th e", "Ġ the"]
 
 Weights = dict[str, np.ndarray]
 
@@ -88,7 +88,7 @@ def write_llama(folder: Path, seed: int = 0, **changes: object) -> Weights:
     """
     gguf = pytest.importorskip("gguf")
     rng = np.random.default_rng(seed)
-    tokens = ["<|endoftext|>", "<|im_end|>", *_byte_alphabet(), "th", "the", "Ġthe"]
+    tokens = ["<|endoftext|>", "<|im_end|>", *_byte_alphabet(), "12", "th", "the", "Ġthe"]
     d, ffn, dh = LLAMA["d"], LLAMA["ffn"], LLAMA["dh"]
     shapes = {"token_embd.weight": (len(tokens), d), "output_norm.weight": (d,)}
     for layer in range(LLAMA["layers"]):
@@ -100,7 +100,7 @@ def write_llama(folder: Path, seed: int = 0, **changes: object) -> Weights:
     folder.mkdir(exist_ok=True)
     writer = gguf.GGUFWriter(folder / "tiny.gguf", str(changes.get("architecture", "llama")))
     writer.add_block_count(LLAMA["layers"])
-    writer.add_context_length(64)
+    writer.add_context_length(100)
     writer.add_embedding_length(d)
     writer.add_feed_forward_length(ffn)
     writer.add_head_count(LLAMA["q_heads"])

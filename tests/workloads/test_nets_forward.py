@@ -99,12 +99,12 @@ def test_decode_is_prefill(llama: tuple[SmolLM2, dict], data: st.DataObject) -> 
     np.testing.assert_allclose(net.decode_nll(ids, prompt), net.nll(ids)[prompt - 1 :], atol=1e-4)
 
 
-def test_decode_past_the_first_cache_allocation(llama: tuple[SmolLM2, dict]) -> None:
+def test_decode_while_the_cache_grows_to_the_full_context(llama: tuple[SmolLM2, dict]) -> None:
     net, _ = llama
-    ids = list(range(64))
+    ids = list(range(100))
     cache = net.new_cache()
-    net.forward(ids[:63], cache=cache)
-    net.forward(ids[63:], cache=cache)
+    parts = [net.forward(part, cache=cache) for part in (ids[:60], ids[60:70], ids[70:])]
+    np.testing.assert_allclose(np.concatenate(parts), net.forward(ids), atol=1e-4)
     with pytest.raises(UserError, match="at most 0"):
         net.forward([1], cache=cache)
 
@@ -235,7 +235,7 @@ def test_tokenizer_merges_and_splits_digits(llama: tuple[SmolLM2, dict]) -> None
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([], "at least one"), ([1, -1], "-1 is outside"), ([300], "300 is outside"), ([1] * 65, "at most")],
+    [([], "at least one"), ([1, -1], "-1 is outside"), ([300], "300 is outside"), ([1] * 101, "at most")],
 )
 def test_bad_token_ids(bert: tuple[MiniLM, dict], llama: tuple[SmolLM2, dict], ids: list[int], message: str) -> None:
     run: Callable[[list[int]], np.ndarray]

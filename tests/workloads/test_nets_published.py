@@ -36,7 +36,7 @@ def smollm2() -> SmolLM2:
     ("other", "similarity"),
     [("That is a happy dog", 0.6946), ("That is a very happy person", 0.9429), ("Today is a sunny day", 0.2569)],
 )
-def test_minilm_similarities_of_the_model_card(minilm: MiniLM, other: str, similarity: float) -> None:
+def test_minilm_similarities_of_the_model_page(minilm: MiniLM, other: str, similarity: float) -> None:
     first = minilm.embed("That is a happy person")
     assert quality.cosine(first, minilm.embed(other)) == pytest.approx(similarity, abs=5e-5)
 

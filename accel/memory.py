@@ -83,13 +83,13 @@ class MemorySpec(BaseModel):
             (self.RC >= self.RAS + self.RP, f"RC ({self.RC}) has to be at least RAS + RP ({self.RAS + self.RP})"),
             (self.RPab >= self.RP, f"RPab ({self.RPab}) has to be at least RP ({self.RP})"),
             (self.RAS >= self.RCDRD, f"RAS ({self.RAS}) has to be at least RCDRD ({self.RCDRD})"),
-            (self.CCD_S >= self.burst_cycles, f"CCD_S ({self.CCD_S}) below burst_cycles ({self.burst_cycles})"),
+            (self.burst_cycles <= self.CCD_S, f"CCD_S ({self.CCD_S}) below burst_cycles ({self.burst_cycles})"),
             (self.CCD_L >= self.CCD_S, f"CCD_L ({self.CCD_L}) has to be at least CCD_S ({self.CCD_S})"),
             (self.RRD_L >= self.RRD_S, f"RRD_L ({self.RRD_L}) has to be at least RRD_S ({self.RRD_S})"),
             (self.FAW >= self.RRD_S, f"FAW ({self.FAW}) has to be at least RRD_S ({self.RRD_S})"),
             (self.WTR_L >= self.WTR_S, f"WTR_L ({self.WTR_L}) has to be at least WTR_S ({self.WTR_S})"),
             (self.act_bus_cycles <= self.RP, f"act_bus_cycles ({self.act_bus_cycles}) above RP ({self.RP})"),
-            (self.CWL < self.CL + self.burst_cycles + 2, f"CWL ({self.CWL}) leaves no read-to-write gap"),
+            (self.CL + self.burst_cycles + 2 > self.CWL, f"CWL ({self.CWL}) leaves no read-to-write gap"),
             (self.REFI > self.RFC + self.RC, f"REFI ({self.REFI}) leaves no time beside RFC ({self.RFC})"),
             (
                 self.write_low_watermark < self.write_high_watermark <= self.write_queue_depth,
@@ -193,7 +193,7 @@ def load_memory(name: str) -> MemorySpec:
 
 
 def memory_from_mapping(name: str, entries: object) -> MemorySpec:
-    """A memory from the content of a preset file: {field: {value, unit, source}}; texts need no unit. Raises UserError."""
+    """A memory from what a preset file holds: {field: {value, unit, source}}, texts without unit. Raises UserError."""
     where = f"memory '{name}'"
     if not isinstance(entries, dict):
         raise UserError(f"{where}: expected a mapping of fields, got {type(entries).__name__}")

@@ -11,8 +11,8 @@ from numba import njit
 
 from accel.errors import UserError
 from accel.memory import MemorySpec
-from sim.dram import can_accept, can_accept_write, done_tick, enqueue, next_event, tick
-from sim.dram_state import COUNTERS, FAR, NONE, READ, DramState, flat_bank, map_address, new_dram
+from sim.dram import can_accept, can_accept_write, enqueue, next_event, tick
+from sim.dram_state import COUNTERS, FAR, NONE, RD, READ, WRITE, DramState, flat_bank, map_address, new_dram
 
 
 class ReplayResult(NamedTuple):
@@ -68,7 +68,7 @@ def replay(
 def _replay(
     state: DramState, addresses: np.ndarray, kinds: np.ndarray, offers_per_tick: int, skip_idle: bool, log: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """(last data tick per channel, commands logged). Channels are independent, so one is run to its end after the other."""
+    """(last data tick per channel, commands logged). Channels are independent: one runs to its end after the other."""
     channels = state.channel.size
     size = addresses.size
     start = np.zeros(channels + 1, np.int64)
@@ -77,7 +77,7 @@ def _replay(
         channel, pseudo, group, bank, row, _ = map_address(state, addresses[i])
         where[i, 0], where[i, 1], where[i, 2] = channel, flat_bank(state, pseudo, group, bank), row
         start[channel + 1] += 1
-    start = np.cumsum(start)
+    start[:] = np.cumsum(start)
     place = start.copy()
     order = np.empty(size, np.int64)
     for i in range(size):
@@ -110,31 +110,29 @@ def _replay_channel(
     c = state.channel[channel]
     total = order.size
     offered = 0
-    finished = 0  # tickets below this one are done
-    last = 0
-    now = 0
-    while finished < total:
+    now = last = c.last_tick + 1
+    while c.rd + c.wr < total:
         offers = 0
-        blocked = False
-        while offers < offers_per_tick and offered < total and not blocked:
+        while offers < offers_per_tick and offered < total and _has_room(state, channel, kinds[order[offered]]):
             i = order[offered]
-            if can_accept(state, channel) if kinds[i] == READ else can_accept_write(state, channel):
-                enqueue(state, channel, where[i, 1], where[i, 2], kinds[i], now)
-                offered += 1
-                offers += 1
-            else:
-                blocked = True
+            enqueue(state, channel, where[i, 1], where[i, 2], kinds[i], now)
+            offered += 1
+            offers += 1
         tick(state, channel, now)
-        while finished < c.tickets and done_tick(state, channel, finished) >= 0:
-            last = max(last, done_tick(state, channel, finished))
-            finished += 1
-        if c.column_command != NONE and logged < log.shape[0]:
-            log[logged] = now, channel, c.column_command, c.column_bank, c.column_row
-            logged += 1
+        if c.column_command != NONE:
+            last = max(last, now + c.column_to_data_end[READ if c.column_command == RD else WRITE])
+            if logged < log.shape[0]:
+                log[logged] = now, channel, c.column_command, c.column_bank, c.column_row
+                logged += 1
         if c.row_command != NONE and logged < log.shape[0]:
             log[logged] = now, channel, c.row_command, c.row_bank, c.row_row
             logged += 1
         now += 1
-        if skip_idle and (blocked or offered == total):
+        if skip_idle and (offered == total or not _has_room(state, channel, kinds[order[offered]])):
             now = next_event(state, channel, now)
     return last, logged
+
+
+@njit(cache=True)
+def _has_room(state: DramState, channel: int, kind: int) -> bool:
+    return can_accept(state, channel) if kind == READ else can_accept_write(state, channel)

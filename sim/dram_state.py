@@ -5,10 +5,13 @@ controller (`sim/dram.py`) is the same for every one of them. Compiled code take
 without reference counts, which is what makes a tick cheap.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from accel.errors import UserError
 from accel.memory import MAX_BANKS_PER_CHANNEL, XOR_FOLDS, MemorySpec
@@ -169,6 +172,17 @@ def _address_rows(spec: MemorySpec) -> tuple[list[tuple[int, int, int, int]], in
     if len(rows) > MAX_MAP_FIELDS:
         raise UserError(f"memory '{spec.name}': address_map has {len(rows)} fields, at most {MAX_MAP_FIELDS}")
     return rows, hash_shift
+
+
+def _lowest_bit(typing_context: Any, word: Any) -> Any:
+    def count_trailing_zeros(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), count_trailing_zeros
+
+
+# Number of the lowest bit set in a non-zero int64, in one machine instruction (compiled code only).
+lowest_bit: Callable[[int], int] = intrinsic(_lowest_bit)  # type: ignore[assignment]
 
 
 @njit(cache=True)

@@ -65,7 +65,7 @@ def unit_verilog(name: str, **parameters: Any) -> str:
     unit = unit_parameters(name, **parameters)
     values = ", ".join(f"{field.name}={getattr(unit, field.name)}" for field in dataclasses.fields(unit))
     try:
-        text = verilog.convert(_unit_module(name).component(unit), name=name, strip_internal_attrs=True)
+        text = verilog.convert(_unit_module(name).component(unit), name=name, emit_src=False, strip_internal_attrs=True)
     except verilog.YosysError as error:
         raise UserError("verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one") from error
     return f"// {name}: {values}\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"

@@ -2,10 +2,10 @@
 
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.units.topk import TopKUnit
+from rtl.sram import Sram
 from rtl.stream import Queue
 from rtl.topk.row_filter import RowFilter, output_layout
 from rtl.topk.selector import Selector
@@ -95,19 +95,20 @@ class TopK(wiring.Component):
 
         read_data = []
         for bank in range(unit.rows_in_flight):
-            memory = Memory(shape=unit.lanes * unit.value_bits, depth=unit.max_words, init=[])
+            memory = Sram(unit.lanes * unit.value_bits, unit.max_words)
             m.submodules[f"source_{bank}"] = memory
-            write, read = memory.write_port(), memory.read_port()
             filtering = Signal(name=f"filtering_{bank}")
             m.d.comb += [
-                write.addr.eq(address),
-                write.data.eq(self.input.payload),
-                write.en.eq(self.input.valid & self.input.ready & (load_bank == bank)),
+                memory.write_address.eq(address),
+                memory.write_data.eq(self.input.payload),
+                memory.write_enable.eq(self.input.valid & self.input.ready & (load_bank == bank)),
                 filtering.eq(filter_.active & (filter_bank == bank)),
-                read.addr.eq(Mux(filtering, filter_.source_address, select.source_address)),
-                read.en.eq(Mux(filtering, filter_.source_enable, select.source_enable & (select_bank == bank))),
+                memory.read_address.eq(Mux(filtering, filter_.source_address, select.source_address)),
+                memory.read_enable.eq(
+                    Mux(filtering, filter_.source_enable, select.source_enable & (select_bank == bank))
+                ),
             ]
-            read_data.append(read.data)
+            read_data.append(memory.read_data)
         m.d.comb += [
             select.source_data.eq(Array(read_data)[select_bank]),
             filter_.source_data.eq(Array(read_data)[filter_bank]),

@@ -1,5 +1,7 @@
 """The filtering half of the quick-select engine: streams a row past its threshold, in original order."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -102,7 +104,7 @@ class RowFilter(wiring.Component):
                 equal_2.eq(equal),
                 n_equal_2.eq(count_ones(list(equal))),
                 *(rank_2[lane].eq(count_ones(list(equal[:lane]) or [Const(0, 1)])) for lane in range(lanes)),
-                *(after.eq(before) for before, after in zip(word_number[:-1], word_number[1:], strict=True)),
+                *(after.eq(before) for before, after in pairwise(word_number)),
             ]
 
         # Keep the larger ones and the first equal ones of the row.
@@ -135,9 +137,7 @@ class RowFilter(wiring.Component):
             pack.i_valid.eq(packing),
             pack.i_count.eq(eliminate.o_count),
             *(
-                pack.i_items[lane].eq(
-                    Cat(eliminate.o_items[lane].value, eliminate.o_items[lane].lane, word_number[4])
-                )
+                pack.i_items[lane].eq(Cat(eliminate.o_items[lane].value, eliminate.o_items[lane].lane, word_number[4]))
                 for lane in range(lanes)
             ),
         ]
@@ -179,9 +179,8 @@ class RowFilter(wiring.Component):
                 m.d.comb += flushing.eq(advance)
                 with m.If(advance):
                     m.next = "LAST"
-            with m.State("LAST"):
-                with m.If(self.done):
-                    m.next = "IDLE"
+            with m.State("LAST"), m.If(self.done):
+                m.next = "IDLE"
         # Words read beyond the last kept value are still in the pipe when a row ends.
         m.d.comb += pack.clear.eq(clear)
         with m.If(clear):

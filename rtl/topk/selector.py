@@ -2,10 +2,10 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.units.topk import LFSR_BITS, LFSR_SHIFTS, TopKUnit
+from rtl.sram import Sram
 from rtl.topk.packer import Packer
 from rtl.zero_eliminator import ZeroEliminator, count_ones
 
@@ -84,10 +84,9 @@ class Selector(wiring.Component):
         halves = []
         for name, keep in (("smaller", keep_smaller), ("larger", keep_larger)):
             eliminator, packer = ZeroEliminator(width, lanes), Packer(width, lanes)
-            memory = Memory(shape=lanes * width, depth=unit.max_words, init=[])
+            memory = Sram(lanes * width, unit.max_words)
             m.submodules[f"eliminate_{name}"], m.submodules[f"pack_{name}"] = eliminator, packer
             m.submodules[f"memory_{name}"] = memory
-            write, read = memory.write_port(), memory.read_port()
             tail = Signal(range(unit.max_words + 1), name=f"tail_{name}")
             full = Signal(name=f"full_{name}")
             m.d.comb += [
@@ -99,22 +98,22 @@ class Selector(wiring.Component):
                 packer.i_items.eq(eliminator.o_items),
                 packer.clear.eq(aiming),
                 full.eq(packer.i_valid & (packer.o_total >= lanes)),
-                write.addr.eq(tail),
-                write.data.eq(packer.o_word),
-                write.en.eq(full | (aiming & (packer.fill != 0))),
-                read.addr.eq(Mux(aiming, pivot_word, address)),
-                read.en.eq(reading | aiming),
+                memory.write_address.eq(tail),
+                memory.write_data.eq(packer.o_word),
+                memory.write_enable.eq(full | (aiming & (packer.fill != 0))),
+                memory.read_address.eq(Mux(aiming, pivot_word, address)),
+                memory.read_enable.eq(reading | aiming),
             ]
             with m.If(full):
                 m.d.sync += tail.eq(tail + 1)
             with m.If(aiming):
                 m.d.sync += tail.eq(0)
-            halves.append((packer, read, tail))
-        (smaller, smaller_read, smaller_tail), (larger, larger_read, larger_tail) = halves
+            halves.append((packer, memory.read_data, tail))
+        (smaller, smaller_word, smaller_tail), (larger, larger_word, larger_tail) = halves
         m.d.comb += [
             self.source_address.eq(Mux(aiming, pivot_word, address)),
             self.source_enable.eq(reading | aiming),
-            word.eq(Mux(from_source, self.source_data, Mux(from_larger, larger_read.data, smaller_read.data))),
+            word.eq(Mux(from_source, self.source_data, Mux(from_larger, larger_word, smaller_word))),
         ]
 
         # Compare the word read in the cycle before.

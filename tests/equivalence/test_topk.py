@@ -1,0 +1,126 @@
+"""Top-k: golden, simulator and RTL keep the same values of the same rows; simulator and RTL in the same cycles.
+
+The large set: EQUIVALENCE=large python -m pytest tests/equivalence/test_topk.py
+"""
+
+import functools
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from accel.numerics.topk import top_k
+from accel.units.topk import TopKUnit
+from sim.topk.quickselect import Row, Transfer, schedule
+from tests.equivalence.harness import missing_tools, repeat_command
+from tests.equivalence.topk_cases import Case, cases
+from tests.equivalence.topk_rtl import run_cases
+
+CASES = list(cases(os.environ.get("EQUIVALENCE") == "large"))
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+Kept = list[tuple[int, int]]  # (position, value) of one row
+
+
+def kept_by_definition(row: Row) -> Kept:
+    """Fewer than k values are larger, or equal and further forward: counted, neither sorted nor partitioned."""
+    values = np.asarray(row.values, np.int64)
+    at = np.arange(values.size)
+    ahead = (values[None, :] > values[:, None]) | ((values[None, :] == values[:, None]) & (at[None, :] < at[:, None]))
+    return [(int(i), int(values[i])) for i in np.flatnonzero(ahead.sum(1) < row.k)]
+
+
+def rows_of(transfers: list[Transfer]) -> list[Kept]:
+    """Output words joined into rows."""
+    rows: list[Kept] = [[]]
+    for transfer in transfers:
+        if transfer.port == "output":
+            last, *pairs = transfer.content
+            rows[-1] += zip(pairs[::2], pairs[1::2], strict=True)
+            if last:
+                rows.append([])
+    return rows[:-1]
+
+
+@functools.cache
+def on_rtl(unit: TopKUnit) -> dict[str, list[list[Transfer]]] | str:
+    """Runs of all cases of one instance, in one simulation, or why there are none; so a failure is not tried again."""
+    try:
+        return run_cases([case for case in CASES if case.unit == unit], expected_runs)
+    except RuntimeError as error:
+        return str(error)
+
+
+def expected_runs(case: Case) -> list[list[Transfer]]:
+    """Transfers of each run from reset: the interrupted one, if the case has it, and the whole one."""
+    whole = schedule(case.unit, case.rows, case.stalls)
+    if case.reset_at is None:
+        return [whole]
+    return [[transfer for transfer in whole if transfer.cycle < case.reset_at], whole]
+
+
+class Contract:
+    """What every view must keep. A view overrides ``kept``."""
+
+    @pytest.fixture
+    def kept(self) -> Callable[[Case], list[Kept]]:
+        """Function of a case: kept values of each of its rows."""
+        raise NotImplementedError
+
+    @each_case
+    def test_keeps_the_right_values(self, case: Case, kept: Callable, request: pytest.FixtureRequest) -> None:
+        found = kept(case)
+        assert len(found) == len(case.rows)
+        for r, (row, answer) in enumerate(zip(case.rows, found, strict=True)):
+            right = kept_by_definition(row)
+            assert answer == right, (
+                f"topk, row {r} (n={len(row.values)}, k={row.k}): expected {right}, got {answer}; "
+                f"{repeat_command(request)}"
+            )
+
+
+class TestGolden(Contract):
+    @pytest.fixture
+    def kept(self) -> Callable:
+        def keep(row: Row) -> Kept:
+            return [(int(i), int(row.values[i])) for i in top_k(row.values, row.k).positions]
+
+        return lambda case: [keep(row) for row in case.rows]
+
+
+class TestSim(Contract):
+    @pytest.fixture
+    def kept(self) -> Callable:
+        return lambda case: rows_of(schedule(case.unit, case.rows, case.stalls))
+
+
+@pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
+class TestRtl(Contract):
+    @pytest.fixture
+    def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
+        """Function of a case: its runs on the Verilog."""
+
+        def transfers_of(case: Case) -> list[list[Transfer]]:
+            done = on_rtl(case.unit)
+            if isinstance(done, str):
+                pytest.fail(f"topk: {done}")
+            return done[case.name]
+
+        return transfers_of
+
+    @pytest.fixture
+    def kept(self, transfers: Callable) -> Callable:
+        return lambda case: rows_of(transfers(case)[-1])
+
+    @each_case
+    def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
+        for run, (expected, actual) in enumerate(zip(expected_runs(case), transfers(case), strict=True)):
+            for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
+                assert found == right, (
+                    f"topk, run {run}, transfer {i}, cycle {right.cycle}: simulator {right}, RTL {found}; "
+                    f"{repeat_command(request)}"
+                )
+            assert len(actual) == len(expected), (
+                f"topk, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
+                f"{repeat_command(request)}"
+            )

@@ -7,6 +7,7 @@ derived from an ``Arch`` in :mod:`accel.units`, in one place.
 """
 
 import difflib
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -130,7 +131,7 @@ class Arch(_Part):
             )
         if self.max_context > 1 << 16:
             raise ValueError(f"max_context = {self.max_context}: token numbers have 16 bits, so at most {1 << 16}")
-        load_memory(self.memory.unit).with_channels(self.memory.channels)
+        _memory_spec(self.memory.unit, self.memory.channels)
         return self
 
     # ---- geometry -------------------------------------------------------------------------------------------------
@@ -180,7 +181,7 @@ class Arch(_Part):
     @property
     def memory_spec(self) -> MemorySpec:
         """Timing and geometry of the memory behind the engine, with this machine's number of channels."""
-        return load_memory(self.memory.unit).with_channels(self.memory.channels)
+        return _memory_spec(self.memory.unit, self.memory.channels)
 
     @property
     def peak_read_bytes_per_cycle(self) -> float:
@@ -212,6 +213,11 @@ class Arch(_Part):
     def keys(cls) -> list[str]:
         """All dotted keys that ``replace`` and ``--set`` understand."""
         return [key for key, _ in _leaves(cls)]
+
+
+@functools.cache
+def _memory_spec(unit: str, channels: int) -> MemorySpec:
+    return load_memory(unit).with_channels(channels)
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, str]]:

@@ -82,7 +82,7 @@ def attend_row(
     second = lsb == "always" or (lsb == "test" and is_flat(row, threshold))
     if second:
         row = softmax_row(scale_scores(dot(q, keys_full), *scale), lanes, before)
-    kept = top_k(row.weights, keep_values)
+    kept = top_k(row.weights, keep_values).positions
     total = row.weights[kept] @ np.asarray(values, np.int64)[kept]
     if carried is not None and before is not None:
         total = total + (np.asarray(carried, np.int64) >> min(row.state.maximum - before.maximum, 62))

@@ -1,0 +1,113 @@
+"""A per-row trace to a program: one attend job per row, the cascade's prunes between them."""
+
+import numpy as np
+
+from accel.arch import Arch
+from accel.errors import UserError
+from accel.lower.layout import Layout
+from accel.program import Flag, Fused, Jobs, Lsb, Opcode, Program, ValueFetch, jobs_of
+from workloads.row_trace import RowTrace
+
+
+def lower_trace(trace: RowTrace, arch: Arch) -> Program:
+    """The program of a decode trace.
+
+    A token top-k flagged on the last row of an iteration works for the next one, so it follows the new token's arrival. V of
+    a row that keeps every key is fetched without waiting for its probabilities.
+
+    Raises:
+        UserError: a row is longer than the machine's tile, or widths change between rows of one trace.
+    """
+    widths = np.unique(np.stack([trace.key_msb_bits, trace.key_lsb_bits, trace.value_bits, trace.head_dim]), axis=1)
+    if widths.shape[1] != 1:
+        raise UserError(f"trace {trace.name}: widths or head dimension change between rows; run its parts one by one")
+    msb_bits, lsb_bits, value_bits, head_dim = (int(w) for w in widths[:, 0])
+    live = int(trace.live_tokens.max())
+    if live > arch.max_context:
+        raise UserError(f"trace {trace.name}: {live} live tokens; machine {arch.name} has max_context = {arch.max_context}")
+    if int(trace.keys.max()) > arch.tile_keys(head_dim):
+        raise UserError(
+            f"trace {trace.name}: rows of {int(trace.keys.max())} keys; machine {arch.name} works on at most "
+            f"{arch.tile_keys(head_dim)} at once"
+        )
+    layers, heads = int(trace.layer.max()) + 1, int(trace.head.max()) + 1
+    layout = Layout(arch, layers, heads, head_dim, live, 1, msb_bits, lsb_bits, value_bits)
+    items: list[dict[str, int]] = []
+    iteration = -1
+    rows = trace.rows
+    sources = {
+        name: [[layout.address(name, layer, head) for head in range(heads)] for layer in range(layers)]
+        for name in ("q", "k_msb", "k_lsb", "v", "output")
+        if name != "k_lsb" or lsb_bits
+    }
+    columns = {name: column.tolist() for name, column in trace.columns()}
+    pending_prune = 0
+    for r in range(rows):
+        if columns["iteration"][r] != iteration:
+            flags = Flag.RESTART if iteration < 0 else Flag.NONE
+            iteration = columns["iteration"][r]
+            items.append({"opcode": Opcode.TOKENS, "flags": flags, "keys": columns["live_tokens"][r]})
+            if pending_prune:
+                items.append({"opcode": Opcode.PRUNE_TOKENS, "flags": Flag.RESTART, "keep_values": pending_prune})
+                pending_prune = 0
+        layer, head, keys, kept = columns["layer"][r], columns["head"][r], columns["keys"][r], columns["values"][r]
+        flags = Flag.KEEP_LIST | Flag.FIRST_TILE | Flag.LAST_TILE
+        flags |= Flag.ACCUMULATE if columns["accumulate_importance"][r] else Flag.NONE
+        flags |= Flag.HALVE if columns["rescale_importance"][r] else Flag.NONE
+        items.append(
+            {
+                "opcode": Opcode.ATTEND,
+                "flags": flags,
+                "lsb": Lsb.ALWAYS if columns["lsb_pass"][r] else Lsb.NEVER,
+                "value_fetch": ValueFetch.RESIDENT if kept == keys else ValueFetch.SELECTED,
+                "msb_bits": msb_bits,
+                "lsb_bits": lsb_bits,
+                "value_bits": value_bits,
+                "layer": layer,
+                "head": head,
+                "group": 1,
+                "head_dim": head_dim,
+                "queries": 1,
+                "keys": keys,
+                "keep_values": kept,
+                "q_address": sources["q"][layer][head],
+                "k_msb_address": sources["k_msb"][layer][head],
+                "k_lsb_address": sources["k_lsb"][layer][head] if lsb_bits else 0,
+                "v_address": sources["v"][layer][head],
+                "output_address": sources["output"][layer][head],
+                "q_stride": layout.query_stride,
+                "output_stride": layout.output_stride,
+                "iteration": iteration,
+            }
+        )
+        if columns["token_topk"][r] >= 0:
+            if r + 1 < rows and columns["iteration"][r + 1] != iteration:
+                pending_prune = columns["token_topk"][r]
+            else:
+                items.append({"opcode": Opcode.PRUNE_TOKENS, "keep_values": columns["token_topk"][r]})
+    jobs = jobs_of(items)
+    _fuse_pairs(jobs, layout)
+    program = Program(jobs)
+    program.check(arch)
+    return program
+
+
+def _fuse_pairs(jobs: Jobs, layout: Layout) -> None:
+    """Mark neighbouring heads that share their K rows in memory and are both worked on, one after the other."""
+    if layout.fuse == 1:
+        return
+    attend = jobs["opcode"] == Opcode.ATTEND
+    first = np.zeros(len(jobs), bool)
+    first[:-1] = (
+        attend[:-1]
+        & attend[1:]
+        & (jobs["head"][:-1] % 2 == 0)
+        & (jobs["head"][1:] == jobs["head"][:-1] + 1)
+        & (jobs["layer"][1:] == jobs["layer"][:-1])
+        & (jobs["keys"][1:] == jobs["keys"][:-1])
+    )
+    # Both heads' keys have to fit the K SRAM together with nothing else.
+    word_bytes = layout.arch.padded_head_dim(layout.head_dim) * layout.arch.value_bits // 8
+    first &= 2 * jobs["keys"] * word_bytes <= layout.arch.sram.k_bytes
+    jobs["fused"][first] = Fused.FIRST
+    jobs["fused"][1:][first[:-1]] = Fused.SECOND

@@ -1,0 +1,125 @@
+"""The engine: all units stepped together, cycle by cycle.
+
+Inside a cycle the units run from the fetcher to the writer, and whatever a unit hands on carries the cycle from which it may
+be used; space given back in a cycle can be taken in the next.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from sim.crossbar import Crossbar, new_crossbar, return_data, send_addresses
+from sim.dram import next_event
+from sim.dram import tick as dram_tick
+from sim.dram_state import COUNTERS, DramState, new_dram
+from sim.fetcher import Fetcher, choose_job, generate_addresses, new_fetcher
+from sim.importance import new_prune, prune
+from sim.normalise import new_normalise, second_pass
+from sim.pv import issue as pv_issue
+from sim.pv import new_pv, write_outputs
+from sim.qk import Qk, new_qk
+from sim.qk import issue as qk_issue
+from sim.requant import decide
+from sim.unroll import machine
+from sim.work import NEVER, TIME, Times, Work
+
+STUCK_CYCLES = 2_000_000  # longer than any wait the datapath can have; more means a defect here
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What the timing run found. ``busy`` are cycles in which a unit worked; ``dram`` counts of all channels."""
+
+    cycles: int
+    issue_cycles: dict[str, int]
+    busy: dict[str, int]
+    dram: dict[str, int]
+    times: Times
+
+
+@njit(cache=True)
+def _run(
+    m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, prunes: NDArray, tokens: NDArray, selected: NDArray,
+    pending: NDArray, ready: NDArray, times: Times, f: Fetcher, x: Crossbar, dram: DramState, q: Qk, normalise: NDArray,
+    pv: NDArray, cascade: NDArray,
+) -> int:  # fmt: skip
+    machine_ = m[0]
+    fetch, qk, passed, out, prune_ = f.state[0], q.state[0], normalise[0], pv[0], cascade[0]
+    n_rows = rows.shape[0]
+    time = times.row
+    t, progress, last_done = 0, 0, -1
+    while True:
+        tick = t * machine_.ticks // machine_.ticks_per
+        if x.busy[0] > 0:
+            send_addresses(x, dram, t, tick)
+        if fetch.active:
+            generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
+        if fetch.active == 0:
+            choose_job(f, machine_, ksets, jobs, rows, times, prune_.done, t)
+        for channel in range(x.wake.shape[0]):
+            while x.wake[channel] <= tick:
+                at = x.wake[channel]
+                dram_tick(dram, channel, at)
+                x.wake[channel] = next_event(dram, channel, at + 1)
+        if x.busy[1] > 0:
+            return_data(x, dram, pending, ready, t, tick, machine_.return_cycles)
+        qk_issue(q, machine_, ksets, jobs, rows, time, ready, f.lsb, fetch.lsb_tail, out.finished, t)
+        decide(q, f, ksets, jobs, rows, time, t)
+        second_pass(normalise, q, machine_, jobs, rows, time, t)
+        pv_issue(pv, f, normalise, machine_, jobs, rows, time, ready, t)
+        if out.write_row < out.finished:
+            write_outputs(pv, x, dram, machine_, rows, time, t, tick)
+        prune(cascade, prunes, time, passed.next_row, out.finished, t)
+        if out.write_row == n_rows and prune_.done == prunes.shape[0]:
+            return t + 1
+        done = out.write_row + out.issues + qk.busy_cycles + x.busy[2]
+        if done != last_done:
+            last_done, progress = done, t
+        elif t - progress > STUCK_CYCLES:
+            return -1
+        t += 1
+
+
+def run_timing(arch: Arch, work: Work) -> Timing:
+    """Simulate the machine on unrolled work.
+
+    Raises:
+        RuntimeError: nothing moved for ``STUCK_CYCLES``; a defect of the simulator, never of the input.
+    """
+    n_rows = len(work.rows)
+    m = machine(arch)
+    spec = arch.memory_spec
+    rows = np.full(n_rows, NEVER, np.dtype((np.int64, len(TIME.names or ())))).view(TIME).reshape(n_rows)
+    times = Times(rows, np.full((len(work.ksets), 2), NEVER), np.full((len(work.jobs), 2), NEVER))
+    f = new_fetcher(arch.fetcher.lanes, n_rows)
+    x = new_crossbar(
+        arch.fetcher.lanes, arch.fetcher.address_fifo_depth, spec.channels, arch.fetcher.outstanding_per_channel
+    )
+    dram = new_dram(spec, spec.channels)
+    q, normalise, pv, cascade = new_qk(n_rows), new_normalise(), new_pv(), new_prune()
+    ready = np.full(len(work.pending), NEVER)
+    prunes = work.prunes if len(work.prunes) else work.prunes.copy()
+    cycles = _run(
+        m, work.ksets, work.jobs, work.rows, prunes, work.tokens, work.selected, work.pending.copy(), ready, times, f, x,
+        dram, q, normalise, pv, cascade,
+    )  # fmt: skip
+    if cycles < 0:
+        at = {name: int(s["next_row"][0]) for name, s in (("qk", q.state), ("normalise", normalise), ("pv", pv))}
+        raise RuntimeError(f"the simulated machine {arch.name} stands still; next rows {at}, of {n_rows}")
+    return Timing(
+        cycles,
+        {"qk_msb": int(q.state["msb_issues"][0]), "qk_lsb": int(q.state["lsb_issues"][0]), "pv": int(pv["issues"][0])},
+        {
+            "fetcher": int(f.state["busy_cycles"][0]),
+            "qk": int(q.state["busy_cycles"][0]),
+            "softmax": int(normalise["busy_cycles"][0]),
+            "topk": int(normalise["select_busy_cycles"][0]),
+            "pv": int(pv["busy_cycles"][0]),
+            "cascade": int(cascade["busy_cycles"][0]),
+        },
+        {name: int(dram.channel[name].sum()) for name in COUNTERS},
+        times,
+    )

@@ -1,0 +1,193 @@
+"""QKV fetcher: chooses the next fetch job and turns its keep list into addresses, one access per lane and cycle.
+
+Jobs, by priority: LSB planes of rows that must be recomputed, V rows that local pruning selected, queries, resident V, and
+K of the next head. Within a job, key j belongs to lane ``(j + rotate) mod lanes``: the bank of the K or V SRAM that this
+lane writes. A lane works through its keys without waiting for the others; the next job starts when all have finished.
+
+Space is taken when a job is chosen (K and V bytes, query slots) and given back in row order, so a fetch never waits for its
+destination and the memory is never held up by the datapath.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sim.crossbar import Crossbar
+from sim.dram_state import DramState, flat_bank, map_address
+from sim.work import Times
+
+KIND_Q, KIND_K, KIND_LSB, KIND_V, KIND_V_ROW = range(5)
+
+STATE = np.dtype(
+    [
+        (name, "i8")
+        for name in (
+            "active", "kind", "index", "start", "base", "stride", "atoms", "count", "ids", "pending", "keys_per_line", "rotate",
+            "q_next", "q_released", "k_next", "k_used", "k_turn", "v_next", "v_used", "v_turn", "lsb_head",
+            "lsb_tail", "busy_cycles",
+        )
+    ]
+)  # fmt: skip
+
+
+class Fetcher(NamedTuple):
+    """``state``: one record; ``lane_key``, ``lane_atom``: next access of each lane; ``lsb``: rows waiting for LSB planes."""
+
+    state: np.ndarray
+    lane_key: np.ndarray
+    lane_atom: np.ndarray
+    lsb: np.ndarray
+
+
+def new_fetcher(lanes: int, rows: int) -> Fetcher:
+    """Nothing fetched yet."""
+    return Fetcher(np.zeros(1, STATE), np.zeros(lanes, np.int64), np.zeros(lanes, np.int64), np.zeros(rows + 1, np.int64))
+
+
+@njit(cache=True)
+def _begin(f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, t: int, job_start: int) -> None:
+    s = f.state[0]
+    s.active = 1
+    s.kind = kind
+    s.index = index
+    s.count = count
+    s.keys_per_line = keys_per_line
+    s.start = t + job_start
+    lanes = f.lane_key.shape[0]
+    for lane in range(lanes):
+        f.lane_key[lane] = (lane - rotate) & (lanes - 1)
+        f.lane_atom[lane] = 0
+
+
+@njit(cache=True)
+def choose_job(
+    f: Fetcher, m: np.ndarray, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
+    prunes_done: int, t: int,
+) -> bool:  # fmt: skip
+    """Start the most urgent job that can start; returns whether there was one."""
+    s = f.state[0]
+    n_rows = rows.shape[0]
+
+    if s.lsb_head < s.lsb_tail:
+        r = f.lsb[s.lsb_head]
+        s.lsb_head += 1
+        row = rows[r]
+        job = jobs[row.job]
+        _begin(f, KIND_LSB, r, row.keys, job.keys_per_line, 0, t, m.job_start)
+        s.base, s.stride, s.atoms, s.ids, s.pending = job.lsb_base, job.lsb_stride, job.lsb_atoms, job.ids, row.lsb_pending
+        return True
+
+    v_resident = -1
+    if s.v_next < n_rows:
+        r = s.v_next
+        row = rows[r]
+        job = jobs[row.job]
+        if job.v_resident == 0:
+            if times.row[r].emitted <= t and s.v_used + row.v_bytes <= m.v_bytes:
+                s.v_used += row.v_bytes
+                s.v_next = r + 1
+                _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, s.v_turn, t, m.job_start)
+                s.v_turn += row.kept
+                s.base, s.stride, s.atoms, s.ids, s.pending = job.v_base, job.v_stride, job.v_atoms, row.kept_ids, row.v_pending
+                times.row[r].v_fetch = t
+                return True
+        elif job.kset < s.k_next and s.v_used + job.v_bytes <= m.v_bytes:
+            v_resident = row.job
+
+    if s.q_next < n_rows and s.q_next - s.q_released < m.query_slots:
+        count = 0
+        atoms = rows[s.q_next].q_atoms
+        while (
+            s.q_next + count < n_rows
+            and s.q_next + count - s.q_released < m.query_slots
+            and count < m.lanes
+            and jobs[rows[s.q_next + count].job].kset < s.k_next
+            and rows[s.q_next + count].q_atoms == atoms
+        ):
+            count += 1
+        if count > 0:
+            _begin(f, KIND_Q, s.q_next, count, 1, s.q_next, t, m.job_start)
+            s.atoms = atoms
+            s.q_next += count
+            return True
+
+    if v_resident >= 0:
+        job = jobs[v_resident]
+        s.v_used += job.v_bytes
+        s.v_next = job.first_row + job.rows
+        _begin(f, KIND_V, v_resident, job.keys, job.values_per_line, s.v_turn, t, m.job_start)
+        s.v_turn += job.keys
+        s.base, s.stride, s.atoms, s.ids, s.pending = job.v_base, job.v_stride, job.v_atoms, job.ids, job.v_pending
+        times.job[v_resident, 0] = t
+        return True
+
+    if s.k_next < ksets.shape[0]:
+        k = s.k_next
+        kset = ksets[k]
+        if kset.prunes <= prunes_done and s.k_used + kset.bytes <= m.k_bytes:
+            s.k_used += kset.bytes
+            s.k_next = k + 1
+            _begin(f, KIND_K, k, kset.keys, kset.keys_per_line, s.k_turn, t, m.job_start)
+            s.k_turn += kset.keys
+            s.base, s.stride, s.atoms, s.ids, s.pending = kset.base, kset.stride, kset.atoms, kset.ids, kset.pending
+            times.kset[k, 0] = t
+            return True
+    return False
+
+
+@njit(cache=True)
+def generate_addresses(
+    f: Fetcher, x: Crossbar, dram: DramState, m: np.ndarray, rows: np.ndarray, tokens: np.ndarray, selected: np.ndarray,
+    times: Times, t: int,
+) -> None:  # fmt: skip
+    """One cycle of all lanes: each puts its next address into its FIFO unless that is full."""
+    s = f.state[0]
+    if t < s.start:
+        return
+    s.busy_cycles += 1
+    lanes, depth = x.channel.shape
+    ids = selected if s.kind == KIND_V_ROW else tokens
+    left = 0
+    for lane in range(lanes):
+        key = f.lane_key[lane]
+        if key >= s.count:
+            continue
+        if x.count[lane] == depth:
+            left += 1
+            continue
+        atom = f.lane_atom[lane]
+        if s.kind == KIND_Q:
+            row = rows[s.index + key]
+            address = row.q_address + atom * m.atom_bytes
+            line = row.q_pending
+        else:
+            address = s.base + ids[s.ids + key] * s.stride + atom * m.atom_bytes
+            line = s.pending + key // s.keys_per_line
+        channel, pseudo, group, bank, dram_row, _ = map_address(dram, address)
+        slot = x.head[lane] + x.count[lane]
+        if slot >= depth:
+            slot -= depth
+        x.channel[lane, slot] = channel
+        x.bank[lane, slot] = flat_bank(dram, pseudo, group, bank)
+        x.row[lane, slot] = dram_row
+        x.pending[lane, slot] = line
+        x.count[lane] += 1
+        x.pushed[lane] = t
+        x.busy[0] += 1
+        atom += 1
+        if atom == s.atoms:
+            atom = 0
+            key += lanes
+            f.lane_key[lane] = key
+        f.lane_atom[lane] = atom
+        if key < s.count:
+            left += 1
+    if left == 0:
+        s.active = 0
+        if s.kind == KIND_K:
+            times.kset[s.index, 1] = t
+        elif s.kind == KIND_V:
+            times.job[s.index, 1] = t
+        elif s.kind == KIND_V_ROW:
+            times.row[s.index].v_fetched = t

@@ -1,0 +1,103 @@
+"""QK array: one line of keys against the query per cycle.
+
+Rows are worked on in order, except that a row whose LSB planes have arrived makes its second pass before a new row starts.
+A row starts when its query and its first line are there, the score buffer has room for all its scores and fewer than
+``rows_in_flight`` rows are unfinished; then each line issues as soon as it has arrived and the array is free.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+STATE = np.dtype(
+    [
+        (name, "i8")
+        for name in (
+            "row", "second", "line", "lines", "free", "next_row", "score_used", "lsb_head", "msb_issues", "lsb_issues", "busy_cycles",
+            "decide_head", "decide_tail",
+        )
+    ]
+)  # fmt: skip
+
+
+class Qk(NamedTuple):
+    """``state``: one record; ``decide``: rows in the order of their passes, waiting for the maximum test."""
+
+    state: np.ndarray
+    decide: np.ndarray
+
+
+def new_qk(rows: int) -> Qk:
+    """Idle array."""
+    state = np.zeros(1, STATE)
+    state["row"] = -1
+    return Qk(state, np.zeros(2 * rows + 1, np.int64))
+
+
+@njit(cache=True)
+def issue(
+    q: Qk, m: np.ndarray, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, ready: np.ndarray,
+    lsb: np.ndarray, lsb_tail: int, finished: int, t: int,
+) -> None:  # fmt: skip
+    """One cycle. ``lsb[:lsb_tail]`` are the rows whose LSB planes have been asked for; ``finished`` rows have left PV."""
+    s = q.state[0]
+    if t < s.free:
+        return
+    if s.row < 0:
+        if s.lsb_head < lsb_tail and ready[rows[lsb[s.lsb_head]].lsb_pending] <= t:
+            r = lsb[s.lsb_head]
+            s.lsb_head += 1
+            s.row, s.second, s.line, s.lines = r, 1, 0, rows[r].lines
+            time[r].lsb_start = t
+        elif s.next_row < rows.shape[0]:
+            r = s.next_row
+            row = rows[r]
+            job = jobs[row.job]
+            score_keys = row.lines * job.keys_per_line
+            if r - finished >= m.rows_in_flight:
+                return
+            if ready[row.q_pending] > t:
+                return
+            if s.score_used + score_keys > m.score_keys:
+                return
+            if ready[ksets[job.kset].pending] > t:
+                return
+            s.score_used += score_keys
+            s.next_row = r + 1
+            s.row, s.second, s.line, s.lines = r, 0, 0, row.lines
+            time[r].qk_start = t
+        else:
+            return
+    row = rows[s.row]
+    job = jobs[row.job]
+    line = (row.lsb_pending if s.second else ksets[job.kset].pending) + s.line
+    if ready[line] > t:
+        return
+    if s.second:
+        s.lsb_issues += job.qk_fold
+    else:
+        s.msb_issues += job.qk_fold
+    s.busy_cycles += job.qk_fold
+    s.free = t + job.qk_fold
+    s.line += 1
+    if s.line == s.lines:
+        r = s.row
+        last = t + job.qk_fold - 1
+        if s.second:
+            time[r].lsb_end = last
+        else:
+            time[r].qk_end = last
+        time[r].decided = last + m.qk_latency + m.exponent + m.test
+        q.decide[s.decide_tail] = r
+        s.decide_tail += 1
+        s.row = -1
+
+
+def scores(q: NDArray[np.int16], keys: NDArray[np.int16]) -> NDArray[np.int64]:
+    """Full-width dot products: words (rows, dim) and (n, dim) give (rows, n).
+
+    Computed in float64, which is exact here: 12 x 12 bit products summed over at most 256 dimensions stay below 2^31.
+    """
+    return (q.astype(np.float64) @ keys.astype(np.float64).T).astype(np.int64)

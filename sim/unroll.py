@@ -1,0 +1,206 @@
+"""Recorded values to :class:`sim.work.Work`: addresses, lines and outstanding accesses, all at once."""
+
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from accel.program import Flag, Fused, Jobs, ValueFetch
+from accel.units.fetcher import (
+    ADDRESS_CROSSBAR_CYCLES,
+    JOB_START_CYCLES,
+    UNIT_BYTES,
+    FetcherUnit,
+    record_bytes,
+    row_stride_bytes,
+)
+from accel.units.importance import ACCUMULATE_CYCLES
+from accel.units.pv import NORMALISE_CYCLES, PvUnit
+from accel.units.qk import QkUnit
+from accel.units.softmax import OUTPUT_BITS, WEIGHT_BITS, SoftmaxUnit
+from accel.units.topk import TopKUnit
+from sim.values import Recorded
+from sim.work import JOB, KSET, MACHINE, PRUNE, ROW, Work, records
+
+Int = NDArray[np.int64]
+PARTIAL_BYTES_PER_DIM = 6  # weighted V sum of one dimension, 44 bits, between tiles
+PARTIAL_HEADER_BYTES = 8  # running maximum and sum
+
+
+def machine(arch: Arch) -> NDArray:
+    """The :data:`~sim.work.MACHINE` record of an architecture (array of one)."""
+    spec = arch.memory_spec
+    ratio = Fraction(1_000_000, arch.clock_MHz * spec.tCK_ps)  # memory clocks per engine clock
+    softmax, topk = SoftmaxUnit.of(arch), TopKUnit.of(arch, WEIGHT_BITS)
+    m = np.zeros(1, MACHINE)
+    values = {
+        "lanes": arch.fetcher.lanes,
+        "address_fifo": arch.fetcher.address_fifo_depth,
+        "outstanding": arch.fetcher.outstanding_per_channel,
+        "query_slots": arch.fetcher.query_slots,
+        "rows_in_flight": arch.rows_in_flight,
+        "channels": spec.channels,
+        "atom_bytes": spec.access_bytes,
+        "ticks": ratio.numerator,
+        "ticks_per": ratio.denominator,
+        "k_bytes": arch.sram.k_bytes,
+        "v_bytes": arch.sram.v_bytes,
+        "score_keys": arch.softmax.buffer_keys,
+        "topk_lanes": arch.topk.lanes,
+        "job_start": JOB_START_CYCLES,
+        "address_crossbar": ADDRESS_CROSSBAR_CYCLES,
+        "return_cycles": FetcherUnit.of(arch).return_cycles,
+        "qk_latency": QkUnit.of(arch).latency_cycles,
+        "exponent": softmax.exponent_cycles,
+        "test": softmax.test_cycles,
+        "reciprocal": softmax.reciprocal_cycles,
+        "normalise": softmax.normalise_cycles,
+        "topk_command": topk.command_cycles,
+        "topk_take": topk.take_cycles,
+        "topk_handoff": topk.handoff_cycles,
+        "topk_filter": topk.filter_cycles,
+        "accumulate": ACCUMULATE_CYCLES,
+        "output_cycles": NORMALISE_CYCLES,
+    }
+    for name, value in values.items():
+        m[name] = value
+    return m
+
+
+def joined(parts: list[NDArray], dtype: type = np.int64) -> NDArray:
+    """Concatenation that also works for no parts."""
+    return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype)
+
+
+def _per_dim(dims: Int, value: object) -> Int:
+    """``value(dim)`` for each entry of ``dims``."""
+    out = np.zeros_like(dims)
+    for dim in np.unique(dims):
+        out[dims == dim] = value(int(dim))  # type: ignore[operator]
+    return out
+
+
+def _strides(dims: Int, bits: Int, heads: Int, atom: int) -> Int:
+    out = np.zeros_like(dims)
+    keys = np.stack([dims, bits, heads], axis=1)
+    for dim, width, fused in np.unique(keys, axis=0):
+        at = (keys == (dim, width, fused)).all(axis=1)
+        out[at] = row_stride_bytes(int(dim), int(width), atom, int(fused)) if width else 0
+    return out
+
+
+class _Pending:
+    """Hands out ranges of line indices and collects how many accesses each line waits for."""
+
+    def __init__(self) -> None:
+        self.parts: list[NDArray] = []
+        self.total = 0
+
+    def take(self, keys: Int, keys_per_line: Int, atoms: Int) -> Int:
+        """First index of each range: one line per ``keys_per_line`` keys, ``atoms`` accesses per key."""
+        lines = -(-keys // keys_per_line)
+        first = self.total + np.concatenate([[0], np.cumsum(lines)[:-1]]).astype(np.int64) if len(lines) else lines
+        line = np.arange(int(lines.sum())) - np.repeat(first - self.total, lines)
+        left = np.repeat(keys, lines) - line * np.repeat(keys_per_line, lines)
+        self.parts.append(np.minimum(left, np.repeat(keys_per_line, lines)) * np.repeat(atoms, lines))
+        self.total += int(lines.sum())
+        return first
+
+
+def unroll(arch: Arch, recorded: Recorded) -> Work:
+    """Everything the timing kernel needs, from the jobs and the values recorded for them."""
+    atom = arch.memory_spec.access_bytes
+    jobs: Jobs = np.concatenate(recorded.jobs)
+    dims = jobs["head_dim"].astype(np.int64)
+    keys = jobs["keys"].astype(np.int64)
+    per_job = (jobs["queries"] * jobs["group"]).astype(np.int64)
+    first_row = np.concatenate([[0], np.cumsum(per_job)[:-1]]).astype(np.int64)
+    pending = _Pending()
+
+    out = records(JOB, len(jobs))
+    out["first_row"], out["rows"], out["head_dim"], out["keys"] = first_row, per_job, dims, keys
+    out["ids"] = recorded.job_ids
+    out["keys_per_line"] = _per_dim(dims, arch.keys_per_line)
+    out["values_per_line"] = _per_dim(dims, arch.values_per_line)
+    out["qk_fold"], out["pv_fold"] = _per_dim(dims, arch.qk_fold), _per_dim(dims, arch.pv_fold)
+    out["pv_latency"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).latency_cycles)
+    out["drain"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).drain_cycles(d))
+    word_bytes = _per_dim(dims, lambda d: arch.padded_head_dim(d) * arch.value_bits // 8)
+    single = np.ones_like(dims)
+    out["v_resident"] = jobs["value_fetch"] == ValueFetch.RESIDENT
+    out["v_base"], out["lsb_base"] = jobs["v_address"], jobs["k_lsb_address"]
+    out["v_stride"] = _strides(dims, jobs["value_bits"].astype(np.int64), single, atom)
+    out["lsb_stride"] = _strides(dims, jobs["lsb_bits"].astype(np.int64), single, atom)
+    out["v_atoms"], out["lsb_atoms"] = out["v_stride"] // atom, out["lsb_stride"] // atom
+
+    second = jobs["fused"] == Fused.SECOND
+    out["kset"] = np.cumsum(~second) - 1
+    lead = np.flatnonzero(~second)
+    heads = np.where(jobs["fused"][lead] == Fused.FIRST, 2, 1).astype(np.int64)
+    ksets = records(KSET, len(lead))
+    ksets["first_job"], ksets["base"], ksets["keys"] = lead, jobs["k_msb_address"][lead], keys[lead]
+    ksets["ids"], ksets["keys_per_line"] = out["ids"][lead], out["keys_per_line"][lead]
+    ksets["stride"] = _strides(dims[lead], jobs["msb_bits"][lead].astype(np.int64), heads, atom)
+    ksets["atoms"] = ksets["stride"] // atom
+    lines = -(-keys[lead] // ksets["keys_per_line"])
+    ksets["bytes"] = heads * lines * ksets["keys_per_line"] * word_bytes[lead]
+    last_job = np.concatenate([lead[1:], [len(jobs)]]) - 1
+    ksets["last_row"] = first_row[last_job] + per_job[last_job] - 1
+    prunes = records(PRUNE, len(recorded.prunes))
+    for at, (row, heads_flag, cycles) in enumerate(recorded.prunes):
+        prunes[at] = (row, heads_flag, cycles)
+    ksets["prunes"] = np.searchsorted(prunes["row"], first_row[lead], side="right")
+    ksets["pending"] = pending.take(ksets["keys"], ksets["keys_per_line"], ksets["atoms"])
+
+    row_job = np.repeat(np.arange(len(jobs)), per_job)
+    of = jobs[row_job]
+    rank = np.arange(len(row_job)) - first_row[row_job]
+    query = rank // of["group"]
+    visible = np.where(of["flags"] & Flag.CAUSAL, np.minimum(keys[row_job], of["first_visible"] + query), keys[row_job])
+    rows = records(ROW, len(row_job))
+    rows["job"], rows["keys"] = row_job, visible
+    rows["lines"] = -(-visible // out["keys_per_line"][row_job])
+    rows["lsb"] = joined(recorded.lsb)
+    rows["kept"], rows["select"], rows["emit"] = joined(recorded.kept), joined(recorded.select), joined(recorded.emit)
+    rows["pv_issues"] = joined(recorded.pv_issues)
+    chosen = np.flatnonzero(out["v_resident"][row_job] == 0)
+    rows["kept_ids"][chosen] = np.concatenate([[0], np.cumsum(rows["kept"][chosen])[:-1]]) if len(chosen) else 0
+    rows["v_bytes"] = -(-rows["kept"] // out["values_per_line"][row_job]) * out["values_per_line"][row_job] * word_bytes[row_job]
+    resident = np.flatnonzero(out["v_resident"])
+    out["v_bytes"] = -(-keys // out["values_per_line"]) * out["values_per_line"] * word_bytes
+    out["v_pending"][resident] = pending.take(keys[resident], out["values_per_line"][resident], out["v_atoms"][resident])
+    rows["v_pending"][chosen] = pending.take(
+        rows["kept"][chosen], out["values_per_line"][row_job[chosen]], out["v_atoms"][row_job[chosen]]
+    )
+    again = np.flatnonzero(rows["lsb"])
+    rows["lsb_pending"][again] = pending.take(
+        visible[again], out["keys_per_line"][row_job[again]], out["lsb_atoms"][row_job[again]]
+    )
+
+    tiled_in = (of["flags"] & Flag.FIRST_TILE) == 0
+    tiled_out = (of["flags"] & Flag.LAST_TILE) == 0
+    partial = dims[row_job] * PARTIAL_BYTES_PER_DIM + PARTIAL_HEADER_BYTES
+    q_bytes = _per_dim(dims, lambda d: record_bytes(d, arch.value_bits))[row_job]
+    rows["q_address"] = of["q_address"] + rank * of["q_stride"]
+    rows["q_atoms"] = -(-(q_bytes + np.where(tiled_in, partial, 0)) // atom)
+    rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"])
+    rows["w_address"] = np.where(tiled_out, of["partial_address"], of["output_address"]) + rank * of["output_stride"]
+    rows["w_atoms"] = -(-np.where(tiled_out, partial, dims[row_job] * OUTPUT_BITS // 8) // atom)
+
+    return Work(
+        ksets, out, rows, prunes, joined(recorded.tokens, np.int32), joined(recorded.selected, np.int32),
+        joined(pending.parts, np.int32),
+    )  # fmt: skip
+
+
+def query_stride_bytes(arch: Arch, head_dim: int) -> int:
+    """Distance between two query rows in memory: the record and room for a tile's partial sums, whole accesses."""
+    atom = arch.memory_spec.access_bytes
+    return -(-record_bytes(head_dim, arch.value_bits) // atom) * atom
+
+
+def output_stride_bytes(arch: Arch, head_dim: int) -> int:
+    """Distance between two output rows in memory."""
+    atom = arch.memory_spec.access_bytes
+    return -(-max(UNIT_BYTES, head_dim * OUTPUT_BITS // 8) // atom) * atom

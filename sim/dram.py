@@ -7,7 +7,8 @@ bus for both. An ACT occupies its bus for `act_bus_cycles`. Scheduling is FR-FCF
 1. the column command of a request that had its row opened ("activated"), oldest first;
 2. refresh: while one is due, only rule 1 and PREA/REF go on, one pseudo channel after the other, all banks at a time;
 3. the oldest ready command of the queue being served. A row stays open while a request that came no later than the
-   one waiting for another row still wants it, or an activated request has not had its column command.
+   one waiting for another row still wants it, or an activated request has not had its column command. There is no
+   age limit: where tRTP >= tCCD_L, younger hits that keep coming put off the PRE each time.
 
 Reads are served first. Writes drain while no read waits, or from the high watermark down to the low one. There is no
 read-after-write forwarding and no ordering between queued reads and writes: who needs an order waits for `done_tick`.

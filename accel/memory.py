@@ -154,7 +154,8 @@ class MemorySpec(BaseModel):
         missing = [field for field, count in counts.items() if count > 1 or field == "ch"]
         if missing:
             raise ValueError(f"address_map: field '{missing[0]}' is missing")
-        if [field for field, _ in fields].index("ro") != len(fields) - 1 if ("ro", 0) in fields else True:
+        names = [field for field, _ in fields]
+        if names.count("ro") != 1 or names[-1] != "ro":
             raise ValueError("address_map: 'ro' has to be there once, as the last field")
         column_bits = sum(bits for field, bits in fields if field == "co")
         if column_bits != self.columns_per_row.bit_length() - 1:

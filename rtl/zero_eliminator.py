@@ -62,7 +62,8 @@ class ZeroEliminator(wiring.Component):
         kept = Signal(range(lanes + 1))
         items = [Signal(self.width, name=f"item_{lane}") for lane in range(lanes)]
         keep = [Signal(name=f"keep_{lane}") for lane in range(lanes)]
-        distance = [Signal(lane.bit_length(), name=f"distance_{lane}") for lane in range(lanes)]
+        # Lane 0 has none below it; the others can have as many dropped as there are lanes below.
+        distance = [Const(0, 1), *(Signal(lane.bit_length(), name=f"distance_{lane}") for lane in range(1, lanes))]
 
         with m.If(self.enable):
             m.d.sync += [
@@ -72,12 +73,12 @@ class ZeroEliminator(wiring.Component):
                 self.o_count.eq(kept),
             ]
             for lane in range(lanes):
-                dropped_below = [~bit for bit in self.i_keep[:lane]] or [Const(0, 1)]
                 m.d.sync += [
                     items[lane].eq(self.i_items.as_value().word_select(lane, self.width)),
                     keep[lane].eq(self.i_keep[lane]),
-                    distance[lane].eq(count_ones(dropped_below)),
                 ]
+                if lane:
+                    m.d.sync += distance[lane].eq(count_ones([~bit for bit in self.i_keep[:lane]]))
 
         # Each layer carries (kept, remaining distance, item) of whatever sits in the lane by then.
         network = list(zip(keep, distance, items, strict=True))

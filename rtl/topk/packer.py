@@ -43,7 +43,7 @@ class Packer(wiring.Component):
                 "clear": In(1),
                 "o_word": Out(word),
                 "o_total": Out(range(2 * lanes)),
-                "fill": Out(range(lanes)),
+                "fill": Out(range(max(2, lanes))),
                 "held": Out(word),
             }
         )
@@ -67,7 +67,7 @@ class Packer(wiring.Component):
             *(self.o_word.as_value().word_select(lane, width).eq(word[lane]) for lane in range(lanes)),
         ]
         with m.If(self.i_valid):
-            m.d.sync += self.fill.eq(self.o_total[: (lanes - 1).bit_length()])
+            m.d.sync += self.fill.eq(self.o_total & (lanes - 1))
             for lane in range(lanes):
                 m.d.sync += held[lane].eq(Mux(self.o_total >= lanes, rotated[lane], word[lane]))
         with m.If(self.clear):

@@ -91,7 +91,7 @@ class RowFilter(wiring.Component):
         values = [self.source_data.word_select(lane, width) for lane in range(lanes)]
         equal = Signal(lanes)
         items_2, larger_2, equal_2 = Signal(lanes * width), Signal(lanes), Signal(lanes)
-        rank_2 = [Signal(lane.bit_length(), name=f"rank_{lane}") for lane in range(lanes)]
+        rank_2 = [Const(0, 1), *(Signal(lane.bit_length(), name=f"rank_{lane}") for lane in range(1, lanes))]
         n_equal_2 = Signal(range(lanes + 1))
         m.d.comb += equal.eq(Cat(inside[lane] & (values[lane] == row.threshold) for lane in range(lanes)))
         with m.If(advance):
@@ -103,14 +103,13 @@ class RowFilter(wiring.Component):
                 larger_2.eq(Cat(inside[lane] & (values[lane] > row.threshold) for lane in range(lanes))),
                 equal_2.eq(equal),
                 n_equal_2.eq(count_ones(list(equal))),
-                *(rank_2[lane].eq(count_ones(list(equal[:lane]) or [Const(0, 1)])) for lane in range(lanes)),
+                *(rank_2[lane].eq(count_ones(list(equal[:lane]))) for lane in range(1, lanes)),
                 *(after.eq(before) for before, after in pairwise(word_number)),
             ]
 
         # Keep the larger ones and the first equal ones of the row.
         equal_left = Signal(unit.size_bits)
-        item = data.StructLayout({"value": width, "lane": unit.lane_bits})
-        m.submodules.eliminate = eliminate = ZeroEliminator(item, lanes)
+        m.submodules.eliminate = eliminate = ZeroEliminator(width + unit.lane_bits, lanes)  # value, lane
         m.d.comb += [
             eliminate.enable.eq(advance),
             eliminate.clear.eq(clear),
@@ -136,10 +135,7 @@ class RowFilter(wiring.Component):
             complete.eq(kept_now == row.kept),
             pack.i_valid.eq(packing),
             pack.i_count.eq(eliminate.o_count),
-            *(
-                pack.i_items[lane].eq(Cat(eliminate.o_items[lane].value, eliminate.o_items[lane].lane, word_number[4]))
-                for lane in range(lanes)
-            ),
+            *(pack.i_items[lane].eq(Cat(eliminate.o_items[lane], word_number[4])) for lane in range(lanes)),
         ]
         with m.If(packing):
             m.d.sync += kept_before.eq(kept_now)
@@ -181,8 +177,7 @@ class RowFilter(wiring.Component):
                     m.next = "LAST"
             with m.State("LAST"), m.If(self.done):
                 m.next = "IDLE"
-        # Words read beyond the last kept value are still in the pipe when a row ends.
+        # Words read beyond the last kept value are still in the pipe when a row ends: the eliminator drops those it
+        # holds, and the one on its way to it, in the cycle or more that the filter is idle.
         m.d.comb += pack.clear.eq(clear)
-        with m.If(clear):
-            m.d.sync += [valid_1.eq(0), valid_2.eq(0)]
         return m

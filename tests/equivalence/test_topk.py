@@ -70,7 +70,9 @@ class Contract:
     @each_case
     def test_keeps_the_right_values(self, case: Case, kept: Callable, request: pytest.FixtureRequest) -> None:
         found = kept(case)
-        assert len(found) == len(case.rows)
+        assert len(found) == len(case.rows), (
+            f"topk: expected {len(case.rows)} rows, got {len(found)}; {repeat_command(request)}"
+        )
         for r, (row, answer) in enumerate(zip(case.rows, found, strict=True)):
             right = kept_by_definition(row)
             assert answer == right, (

@@ -106,8 +106,8 @@ def _fuse_pairs(jobs: Jobs, layout: Layout) -> None:
         & (jobs["layer"][1:] == jobs["layer"][:-1])
         & (jobs["keys"][1:] == jobs["keys"][:-1])
     )
-    # Both heads' keys have to fit the K SRAM together with nothing else.
+    # A pair may take half of the K SRAM, so that the next one can be fetched meanwhile.
     word_bytes = layout.arch.padded_head_dim(layout.head_dim) * layout.arch.value_bits // 8
-    first &= 2 * jobs["keys"] * word_bytes <= layout.arch.sram.k_bytes
+    first &= 2 * jobs["keys"] * word_bytes <= layout.arch.sram.k_bytes // 2
     jobs["fused"][first] = Fused.FIRST
     jobs["fused"][1:][first[:-1]] = Fused.SECOND

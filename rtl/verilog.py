@@ -7,6 +7,7 @@ A unit is a module ``rtl.NAME`` that defines ``Parameters``, the frozen dataclas
 import dataclasses
 import difflib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import tempfile
@@ -18,10 +19,19 @@ import rtl
 from accel.errors import UserError
 
 
+def _is_unit(name: str) -> bool:
+    return hasattr(importlib.import_module(f"rtl.{name}"), "Parameters")
+
+
+def _modules() -> list[str]:
+    if importlib.util.find_spec("amaranth") is None:
+        raise UserError("verilog: Amaranth is not installed; pip install 'accel-codesign[rtl]'")
+    return sorted(module.name for module in pkgutil.iter_modules(rtl.__path__))
+
+
 def unit_names() -> list[str]:
-    """The units there are, sorted."""
-    names = (module.name for module in pkgutil.iter_modules(rtl.__path__))
-    return sorted(name for name in names if hasattr(importlib.import_module(f"rtl.{name}"), "Parameters"))
+    """The units there are, sorted. Raises UserError if Amaranth is not installed."""
+    return [name for name in _modules() if _is_unit(name)]
 
 
 def _near(wrong: str, known: list[str]) -> str:
@@ -30,9 +40,8 @@ def _near(wrong: str, known: list[str]) -> str:
 
 
 def _unit_module(name: str) -> ModuleType:
-    known = unit_names()
-    if name not in known:
-        raise UserError(f"unit {name}: there is no such unit; {_near(name, known)}")
+    if name not in _modules() or not _is_unit(name):
+        raise UserError(f"unit {name}: there is no such unit; {_near(name, unit_names())}")
     return importlib.import_module(f"rtl.{name}")
 
 
@@ -59,10 +68,10 @@ def unit_verilog(name: str, **parameters: Any) -> str:
     fields is one vector, the first field in its lowest bits.
     Raises UserError as ``unit_parameters``, and if Amaranth's Verilog writer is not installed.
     """
+    unit = unit_parameters(name, **parameters)
     from amaranth import __version__
     from amaranth.back import verilog
 
-    unit = unit_parameters(name, **parameters)
     values = ", ".join(f"{field.name}={getattr(unit, field.name)}" for field in dataclasses.fields(unit))
     try:
         text = verilog.convert(_unit_module(name).component(unit), name=name, emit_src=False, strip_internal_attrs=True)

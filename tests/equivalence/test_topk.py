@@ -1,11 +1,13 @@
-"""Top-k: golden, simulator and RTL keep the same values of the same rows; simulator and RTL in the same cycles.
+"""Top-k: golden, simulator, RTL and netlist keep the same values; the last three in the same cycles.
 
 The large set: EQUIVALENCE=large python -m pytest tests/equivalence/test_topk.py
 """
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,11 +16,10 @@ from accel.numerics.topk import top_k
 from accel.units.topk import TopKUnit
 from sim.topk.quickselect import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
-from tests.equivalence.topk_cases import Case, cases
+from tests.equivalence.topk_cases import SMALL, Case, cases
 from tests.equivalence.topk_rtl import run_cases
 
 CASES = list(cases(os.environ.get("EQUIVALENCE") == "large"))
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 Kept = list[tuple[int, int]]  # (position, value) of one row
 
 
@@ -42,15 +43,6 @@ def rows_of(transfers: list[Transfer]) -> list[Kept]:
     return rows[:-1]
 
 
-@functools.cache
-def on_rtl(unit: TopKUnit) -> dict[str, list[list[Transfer]]] | str:
-    """Runs of all cases of one instance, in one simulation, or why there are none; so a failure is not tried again."""
-    try:
-        return run_cases([case for case in CASES if case.unit == unit], expected_runs)
-    except RuntimeError as error:
-        return str(error)
-
-
 def expected_runs(case: Case) -> list[list[Transfer]]:
     """Transfers of each run from reset: the interrupted one, if the case has it, and the whole one."""
     whole = schedule(case.unit, case.rows, case.stalls)
@@ -59,15 +51,22 @@ def expected_runs(case: Case) -> list[list[Transfer]]:
     return [[transfer for transfer in whole if transfer.cycle < case.reset_at], whole]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each view runs its ``cases``."""
+    if metafunc.cls and "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", metafunc.cls.cases, ids=lambda case: case.name)
+
+
 class Contract:
     """What every view must keep. A view overrides ``kept``."""
+
+    cases: ClassVar = CASES
 
     @pytest.fixture
     def kept(self) -> Callable[[Case], list[Kept]]:
         """Function of a case: kept values of each of its rows."""
         raise NotImplementedError
 
-    @each_case
     def test_keeps_the_right_values(self, case: Case, kept: Callable, request: pytest.FixtureRequest) -> None:
         found = kept(case)
         assert len(found) == len(case.rows), (
@@ -98,15 +97,28 @@ class TestSim(Contract):
 
 @pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
 class TestRtl(Contract):
+    @classmethod
+    @functools.cache
+    def simulated(cls, unit: TopKUnit) -> dict[str, list[list[Transfer]]] | str:
+        """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
+        try:
+            return run_cases([case for case in cls.cases if case.unit == unit], expected_runs, cls.writer())
+        except RuntimeError as error:
+            return str(error)
+
+    @staticmethod
+    def writer() -> Callable[..., str]:
+        from rtl.verilog import unit_verilog
+
+        return unit_verilog
+
     @pytest.fixture
     def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
         """Function of a case: its runs on the Verilog."""
 
         def transfers_of(case: Case) -> list[list[Transfer]]:
-            done = on_rtl(case.unit)
-            if isinstance(done, str):
-                pytest.fail(f"topk: {done}")
-            return done[case.name]
+            found = self.simulated(case.unit)
+            return pytest.fail(f"topk: {found}") if isinstance(found, str) else found[case.name]
 
         return transfers_of
 
@@ -114,7 +126,6 @@ class TestRtl(Contract):
     def kept(self, transfers: Callable) -> Callable:
         return lambda case: rows_of(transfers(case)[-1])
 
-    @each_case
     def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
         for run, (expected, actual) in enumerate(zip(expected_runs(case), transfers(case), strict=True)):
             for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
@@ -126,3 +137,16 @@ class TestRtl(Contract):
                 f"topk, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
                 f"{repeat_command(request)}"
             )
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pyosys"), reason="netlist: pip install 'accel-codesign[synth]'")
+class TestNetlist(TestRtl):
+    """The same, on the gates that Yosys makes of the Verilog."""
+
+    cases: ClassVar = [case for case in CASES if case.unit == SMALL]
+
+    @staticmethod
+    def writer() -> Callable[..., str]:
+        from rtl.area import unit_netlist
+
+        return unit_netlist

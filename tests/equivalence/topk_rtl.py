@@ -58,11 +58,12 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
 
 
 def run_cases(
-    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]]
+    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]], write: Callable[..., str]
 ) -> dict[str, list[list[Transfer]]]:
-    """Transfers of each run of each case, by the case's name; all cases of the same unit."""
-    from rtl.verilog import unit_verilog
+    """Transfers of each run of each case, by the case's name, on the Verilog of write("topk", **parameters).
 
+    All cases are of the same unit.
+    """
     runs, owners = [], []
     for case in cases:
         whole = expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
@@ -70,7 +71,7 @@ def run_cases(
             runs.append(rtl_run(case, cycles))
             owners.append(case)
     found = defaultdict(list)
-    simulated = simulate(unit_verilog("topk", **asdict(cases[0].unit)), "topk", runs)
+    simulated = simulate(write("topk", **asdict(cases[0].unit)), "topk", runs)
     for case, handshakes in zip(owners, simulated, strict=True):
         found[case.name].append(as_transfers(case, handshakes))
     return found

@@ -7,7 +7,14 @@ from accel.arch import Arch
 from accel.units.fetcher import fused_heads, record_bytes, row_stride_bytes
 from accel.units.softmax import OUTPUT_BITS
 
+PARTIAL_BYTES_PER_DIM = 6  # weighted V sum of one dimension between tiles, 44 bits
+PARTIAL_HEADER_BYTES = 8  # running maximum and sum
 REGION_ALIGN_BYTES = 4096  # the AXI rule that a burst may not cross 4 KiB
+
+
+def partial_stride_bytes(head_dim: int, atom_bytes: int) -> int:
+    """Bytes from row to row of the sums that a tile hands to the next one."""
+    return -(-(head_dim * PARTIAL_BYTES_PER_DIM + PARTIAL_HEADER_BYTES) // atom_bytes) * atom_bytes
 
 
 @dataclass(frozen=True)
@@ -15,6 +22,8 @@ class Layout:
     """Addresses of one network's tensors.
 
     ``tokens``: rows reserved per head; ``queries``: query rows reserved per head. Widths in bits; ``lsb_bits`` may be 0.
+    ``pair_heads``: heads may lie side by side where that saves accesses. ``tiled``: reserve a row for the sums that a
+    query row hands from tile to tile.
     """
 
     arch: Arch
@@ -26,6 +35,8 @@ class Layout:
     msb_bits: int
     lsb_bits: int
     value_bits: int
+    pair_heads: bool = True
+    tiled: bool = False
 
     @property
     def _atom(self) -> int:
@@ -34,7 +45,7 @@ class Layout:
     @property
     def fuse(self) -> int:
         """Heads whose MSB rows lie side by side."""
-        return fused_heads(self.head_dim, self.msb_bits, self._atom)
+        return fused_heads(self.head_dim, self.msb_bits, self._atom) if self.pair_heads else 1
 
     def fused(self, head: int) -> bool:
         """Whether this head shares its K rows with its neighbour; the last of an odd number stands alone."""
@@ -50,6 +61,11 @@ class Layout:
         """Bytes from output row to output row, whole accesses."""
         return -(-self.head_dim * OUTPUT_BITS // 8 // self._atom) * self._atom
 
+    @property
+    def partial_stride(self) -> int:
+        """Bytes from row to row of what a tile leaves behind: weighted V sums, running maximum and sum."""
+        return partial_stride_bytes(self.head_dim, self._atom)
+
     def _region(self, stride: int, rows: int) -> int:
         return -(-stride * rows // REGION_ALIGN_BYTES) * REGION_ALIGN_BYTES
 
@@ -63,10 +79,11 @@ class Layout:
             "v": self._region(row_stride_bytes(self.head_dim, self.value_bits, self._atom), self.tokens),
             "q": self._region(self.query_stride, self.queries),
             "output": self._region(self.output_stride, self.queries),
+            "partial": self._region(self.partial_stride, self.queries) if self.tiled else 0,
         }
 
     def address(self, tensor: str, layer: int, head: int) -> int:
-        """First byte of a head's rows in ``k_msb``, ``k_lsb``, ``v``, ``q`` or ``output``."""
+        """First byte of a head's rows in ``k_msb``, ``k_lsb``, ``v``, ``q``, ``output`` or ``partial``."""
         base = 0
         for name, size in self._sizes.items():
             per_layer = (-(-self.heads // self.fuse) if name == "k_msb" else self.heads) * size

@@ -5,7 +5,8 @@ import numpy as np
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.layout import Layout
-from accel.program import Flag, Fused, Jobs, Lsb, Opcode, Program, ValueFetch, jobs_of
+from accel.lower.pairs import fuse_pairs
+from accel.program import Flag, Lsb, Opcode, Program, ValueFetch, jobs_of
 from workloads.row_trace import RowTrace
 
 
@@ -86,28 +87,7 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
             else:
                 items.append({"opcode": Opcode.PRUNE_TOKENS, "keep_values": columns["token_topk"][r]})
     jobs = jobs_of(items)
-    _fuse_pairs(jobs, layout)
+    fuse_pairs(jobs, layout)
     program = Program(jobs)
     program.check(arch)
     return program
-
-
-def _fuse_pairs(jobs: Jobs, layout: Layout) -> None:
-    """Mark neighbouring heads that share their K rows in memory and are both worked on, one after the other."""
-    if layout.fuse == 1:
-        return
-    attend = jobs["opcode"] == Opcode.ATTEND
-    first = np.zeros(len(jobs), bool)
-    first[:-1] = (
-        attend[:-1]
-        & attend[1:]
-        & (jobs["head"][:-1] % 2 == 0)
-        & (jobs["head"][1:] == jobs["head"][:-1] + 1)
-        & (jobs["layer"][1:] == jobs["layer"][:-1])
-        & (jobs["keys"][1:] == jobs["keys"][:-1])
-    )
-    # A pair may take half of the K SRAM, so that the next one can be fetched meanwhile.
-    word_bytes = layout.arch.padded_head_dim(layout.head_dim) * layout.arch.value_bits // 8
-    first &= 2 * jobs["keys"] * word_bytes <= layout.arch.sram.k_bytes // 2
-    jobs["fused"][first] = Fused.FIRST
-    jobs["fused"][1:][first[:-1]] = Fused.SECOND

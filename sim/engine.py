@@ -74,20 +74,31 @@ def _run(
             write_outputs(pv, x, dram, machine_, rows, time, t, tick)
         prune(cascade, prunes, time, passed.next_row, out.finished, t)
         if out.write_row == n_rows and prune_.done == prunes.shape[0]:
-            return t + 1
+            break
         done = out.write_row + out.issues + qk.busy_cycles + x.busy[2]
         if done != last_done:
             last_done, progress = done, t
         elif t - progress > STUCK_CYCLES:
             return -1
         t += 1
+    # Posted writes are done for the engine once accepted; the memory still carries them out, which counts as its commands.
+    written, wanted = 0, rows["w_atoms"].sum()
+    tick = t * machine_.ticks // machine_.ticks_per
+    while written < wanted:
+        written = 0
+        tick += 1
+        for channel in range(x.wake.shape[0]):
+            dram_tick(dram, channel, tick)
+            written += dram.channel[channel].wr
+    return t + 1
 
 
 def run_timing(arch: Arch, work: Work) -> Timing:
     """Simulate the machine on unrolled work.
 
     Raises:
-        RuntimeError: nothing moved for ``STUCK_CYCLES``; a defect of the simulator, never of the input.
+        RuntimeError: nothing moved for ``STUCK_CYCLES``; or something is left behind at the end; a defect of
+            the simulator, never of the input.
     """
     n_rows = len(work.rows)
     m = machine(arch)
@@ -106,6 +117,16 @@ def run_timing(arch: Arch, work: Work) -> Timing:
         m, work.ksets, work.jobs, work.rows, prunes, work.tokens, work.selected, work.pending.copy(), ready, times, f, x,
         dram, q, normalise, pv, cascade,
     )  # fmt: skip
+    held = {
+        "k_bytes": int(f.state["k_used"][0]),
+        "v_bytes": int(f.state["v_used"][0]),
+        "score_keys": int(q.state["score_used"][0]),
+        "weights": int(normalise["weights_used"][0]),
+        "addresses": int(x.busy[0]),
+        "accesses": int(x.busy[1]),
+    }
+    if cycles >= 0 and any(held.values()):
+        raise RuntimeError(f"the simulated machine {arch.name} is done, but still holds {held}")
     if cycles < 0:
         at = {name: int(s["next_row"][0]) for name, s in (("qk", q.state), ("normalise", normalise), ("pv", pv))}
         raise RuntimeError(f"the simulated machine {arch.name} stands still; next rows {at}, of {n_rows}")

@@ -1,13 +1,11 @@
 """Values of a program, in order: scores, softmax, second passes, importance, kept V rows, outputs, keep lists.
 
-The executor holds the state that survives a job (live tokens, keep list, importance, pivot generators) and records what the
-timing needs. Where the scores come from is the source's business: real tensors, or a distribution when a trace has only
-counts.
+The executor holds the state that survives a job (live tokens, keep list, importance, pivot generators, the sums that
+a tile hands to the next) and records what the timing needs. Where the scores come from is the source's business: real
+tensors, or a distribution when a trace has only counts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -15,96 +13,24 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.errors import UserError
-from accel.numerics.attention import normalise_output, values_kept
-from accel.numerics.softmax import scale_scores
+from accel.lower.layout import partial_stride_bytes
+from accel.numerics.attention import normalise_output
 from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch
 from accel.units import implementation
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
+from accel.units.softmax import SCORE_BITS, WEIGHT_BITS
 from accel.units.topk import TopKUnit
-from accel.units.softmax import WEIGHT_BITS
 from sim.importance import add_head, add_tokens
-from sim.qk import scores as dot_products
+from sim.local_values import column_issues, emit_cycles, mask_weights, pack_visible
+from sim.recorded import Int, JobTensors, Recorded, ScoreSource
+from sim.tiles import Sums, TileSums
 
-Int = NDArray[np.int64]
+__all__ = ["Executor", "JobTensors", "Recorded", "ScoreSource"]
 
-
-@dataclass(frozen=True)
-class JobTensors:
-    """12-bit words (int16) of one attend job: ``q`` (rows, dim); ``k_msb``, ``k_full``, ``v`` (live tokens, dim)."""
-
-    q: NDArray[np.int16]
-    k_msb: NDArray[np.int16]
-    k_full: NDArray[np.int16]
-    v: NDArray[np.int16]
-
-
-class ScoreSource(Protocol):
-    """Draws log2-unit scores for rows whose tensors are not known."""
-
-    def scores(self, jobs: Jobs, tokens: NDArray[np.int32], rows: int) -> Int:
-        """int64 (rows, len(tokens)) for the rows of ``jobs``, which all see these tokens."""
-        ...
-
-
-@dataclass
-class Recorded:
-    """What the timing needs to know of the values, in row, job and prune order (lists of arrays, joined at the end)."""
-
-    lsb: list[NDArray] = field(default_factory=list)
-    kept: list[NDArray] = field(default_factory=list)
-    selected: list[NDArray] = field(default_factory=list)
-    select: list[NDArray] = field(default_factory=list)
-    emit: list[NDArray] = field(default_factory=list)
-    pv_issues: list[NDArray] = field(default_factory=list)
-    tokens: list[NDArray] = field(default_factory=list)
-    job_ids: list[int] = field(default_factory=list)
-    jobs: list[NDArray] = field(default_factory=list)
-    prunes: list[tuple[int, int, int]] = field(default_factory=list)
-    rows: int = 0
-    token_entries: int = 0
-    local_elements: int = 0
-    prune_elements: int = 0
-    importance_updates: int = 0
-
-
-@njit(cache=True)
-def _pack_visible(weights: NDArray, visible: NDArray, values: NDArray, starts: NDArray) -> None:
-    for r in range(visible.shape[0]):
-        for j in range(visible[r]):
-            values[starts[r] + j] = weights[r, j]
-
-
-@njit(cache=True)
-def _emit_cycles(kept: NDArray, starts: NDArray, counts: NDArray, lanes: int, emit: NDArray) -> None:
-    """Cycles from the first source word filtered to the last output word: the word that completes it, or one more."""
-    for r in range(counts.shape[0]):
-        n = counts[r]
-        words = (n + lanes - 1) // lanes
-        before = 0
-        for w in range(words):
-            by = kept[starts[r] + min((w + 1) * lanes, n) - 1] // lanes
-            emit[r] += by if w == 0 else max(1, by - before)
-            before = by
-
-
-@njit(cache=True)
-def _column_issues(kept: NDArray, starts: NDArray, counts: NDArray, columns: int, fold: int, issues: NDArray) -> None:
-    fill = np.zeros(columns, np.int64)
-    for r in range(counts.shape[0]):
-        fill[:] = 0
-        for i in range(counts[r]):
-            fill[kept[starts[r] + i] % columns] += 1
-        issues[r] = fill.max()
-
-
-@njit(cache=True)
-def _mask_weights(weights: NDArray, kept: NDArray, starts: NDArray, counts: NDArray) -> NDArray:
-    masked = np.zeros_like(weights)
-    for r in range(counts.shape[0]):
-        for i in range(counts[r]):
-            j = kept[starts[r] + i]
-            masked[r, j] = weights[r, j]
-    return masked
+CHUNK_ROWS = (
+    384  # rows worked on at a time: their scores stay in the cache, and causal rows skip most keys they cannot see
+)
+_TOP_SCORE = (1 << (SCORE_BITS - 1)) - 1
 
 
 class Executor:
@@ -129,6 +55,8 @@ class Executor:
         self.keep = np.zeros(0, np.int32)
         self.recorded = Recorded()
         self._dense_at = self._list_at = -1
+        self._dense_len = 0
+        self._tiles = TileSums()
 
     # ---- state jobs -----------------------------------------------------------------------------------------------
     def _set_keep(self, keep: NDArray) -> None:
@@ -158,7 +86,7 @@ class Executor:
         self.lfsr_cascade = found.lfsr_state
         kept = found.kept[: found.n_kept[0]]
         emit = np.zeros(1, np.int64)
-        _emit_cycles(kept, np.zeros(1, np.int64), found.n_kept, unit.lanes, emit)
+        emit_cycles(kept, np.zeros(1, np.int64), found.n_kept, unit.lanes, emit)
         rounds = int(found.round_words[0] + found.rounds[0] * unit.round_overhead_cycles)
         fixed = unit.command_cycles + unit.take_cycles + unit.handoff_cycles + unit.filter_cycles
         self.recorded.prune_elements += int(found.round_words[0]) * unit.lanes + len(scores)
@@ -174,128 +102,163 @@ class Executor:
         self.recorded.prunes.append((self.recorded.rows, 0, cycles + writeback))
 
     def _prune_heads(self, job: NDArray) -> None:
-        kept, cycles = self._cascade(self.head_scores[self.live_heads], int(job["keep_values"]))
-        self.live_heads = self.live_heads[kept]
+        among = np.arange(self.arch.max_heads) if job["flags"] & Flag.RESTART else self.live_heads
+        kept, cycles = self._cascade(self.head_scores[among], int(job["keep_values"]))
+        self.live_heads = among[kept]
         self.recorded.prunes.append((self.recorded.rows, 1, cycles))
 
     # ---- attend jobs ----------------------------------------------------------------------------------------------
     def _tokens(self, job: NDArray) -> tuple[NDArray[np.int32], int]:
         """Token numbers of the job's keys, and where they start in the recorded list."""
-        first, keys = int(job["first_key"]), int(job["keys"])
-        listed = bool(job["flags"] & Flag.KEEP_LIST)
-        tokens = self.keep if listed else np.arange(self.live, dtype=np.int32)
-        if first + keys > len(tokens):
-            kind = "keep list" if listed else "live tokens"
-            raise UserError(f"job with keys {first} to {first + keys - 1}: the {kind} has {len(tokens)}")
-        at = self._list_at if listed else self._dense_at
-        if at < 0 or (not listed and self.recorded.token_entries and at >= 0 and self._dense_len < len(tokens)):
-            at = self.recorded.token_entries
-            self.recorded.tokens.append(tokens)
-            self.recorded.token_entries += len(tokens)
-            if listed:
-                self._list_at = at
-            else:
-                self._dense_at, self._dense_len = at, len(tokens)
-        return tokens[first : first + keys], at + first
+        first, end = int(job["first_key"]), int(job["first_key"]) + int(job["keys"])
+        rec = self.recorded
+        if job["flags"] & Flag.KEEP_LIST:
+            if end > len(self.keep):
+                raise UserError(f"job with keys {first} to {end - 1}: the keep list has {len(self.keep)}")
+            if self._list_at < 0:
+                self._list_at = rec.token_entries
+                rec.tokens.append(self.keep)
+                rec.token_entries += len(self.keep)
+            return self.keep[first:end], self._list_at + first
+        # A context longer than the token state is attended to without it, and then nobody knows what is alive.
+        if end > self.live and (end <= self.arch.max_context or job["flags"] & Flag.ACCUMULATE):
+            raise UserError(f"job with keys {first} to {end - 1}: {self.live} tokens are alive")
+        if end > self._dense_len:
+            self._dense_at, self._dense_len = rec.token_entries, max(end, self.live)
+            rec.tokens.append(np.arange(self._dense_len, dtype=np.int32))
+            rec.token_entries += self._dense_len
+        return np.arange(first, end, dtype=np.int32), self._dense_at + first
 
     def attend(self, jobs: Jobs, source: ScoreSource | None, tensors: JobTensors | None = None) -> Int | None:
         """Jobs that see the same keys: one with tensors, or several whose scores are drawn.
 
         Returns:
-            Output rows int64 (rows, dim) with ``OUTPUT_FRACTION_BITS`` below a V word's step; None when drawn.
+            Output rows int64 (rows, dim) with ``OUTPUT_FRACTION_BITS`` below a V word's step, none for a tile that is
+            not its rows' last; None when drawn.
+
+        Raises:
+            UserError: keys that are not there, or a later tile of rows whose earlier tile was not the job before.
         """
         job = jobs[0]
-        dim = int(job["head_dim"])
-        lanes = self.arch.keys_per_line(dim)
+        dim, group, flags = int(job["head_dim"]), int(job["group"]), int(job["flags"])
         tokens, at = self._tokens(job)
-        per_job = (jobs["queries"] * jobs["group"]).astype(np.int64)
+        per_job = (jobs["queries"].astype(np.int64) * jobs["group"]).astype(np.int64)
         in_job = np.concatenate([np.arange(n) for n in per_job])
-        keys = len(tokens)
-        visible = np.full(len(in_job), keys, np.int64)
-        if job["flags"] & Flag.CAUSAL:
-            visible = np.minimum(keys, int(job["first_visible"]) + in_job // int(job["group"]))
-        if job["flags"] & Flag.HALVE:
+        rows, keys = len(in_job), len(tokens)
+        visible = np.full(rows, keys, np.int64)
+        if flags & Flag.CAUSAL:
+            visible = np.minimum(keys, int(job["first_visible"]) + in_job // group)
+        if flags & Flag.HALVE:
             self.token_scores >>= 1
-        scale = int(job["score_mantissa"]), int(job["score_shift"])
+        self.recorded.jobs.append(jobs)
+        self.recorded.job_ids.extend([at] * len(jobs))
+        self.recorded.rows += rows
+        states = np.repeat(jobs["partial_address"].astype(np.int64), per_job) + in_job * partial_stride_bytes(
+            dim, self.arch.memory_spec.access_bytes
+        )
+        before = Sums.fresh(rows) if flags & Flag.FIRST_TILE else self._tiles.take(states)
+        kept = _kept(visible, jobs, per_job)
+        selecting = bool(job["value_fetch"] == ValueFetch.SELECTED) or bool((kept != visible).any())
         if tensors is not None:
-            scores = scale_scores(dot_products(tensors.q, tensors.k_msb[tokens]), *scale)
+            operands = _Operands.of(tensors, tokens, dense=not flags & Flag.KEEP_LIST)
+            # Rows in pieces; what counts rows or draws pivots goes through them in order, so the pieces leave no trace.
+            pieces = [slice(a, min(a + CHUNK_ROWS, rows)) for a in range(0, rows, CHUNK_ROWS)]
+            scored = (operands.scores(tensors.q[p], int(visible[p].max()), job) for p in pieces)
         elif source is not None:
-            scores = source.scores(jobs, tokens, len(in_job))
+            operands, pieces = None, [slice(0, rows)]
+            scored = iter([source.scores(jobs, tokens, rows)])
         else:
             raise UserError("attend: neither tensors nor a source of scores")
-        soft = self.softmax.rows(scores, visible, lanes, *self.softmax.fresh(len(in_job)))
-        second = np.repeat(jobs["lsb"] == Lsb.ALWAYS, per_job)
-        if (test := np.repeat(jobs["lsb"] == Lsb.TEST, per_job)).any():
-            second |= test & self.softmax.is_flat(soft.largest, soft.total, int(job["threshold"]))
-        if tensors is not None and second.any():
-            again = scale_scores(dot_products(tensors.q[second], tensors.k_full[tokens]), *scale)
-            redone = self.softmax.rows(again, visible[second], lanes, *self.softmax.fresh(int(second.sum())))
-            for old, new in zip(soft, redone, strict=True):
-                old[second] = new
         accumulate = np.repeat((jobs["flags"] & Flag.ACCUMULATE) != 0, per_job)
-        if accumulate.any():
-            add_tokens(self.token_scores, tokens, visible[accumulate], soft.probabilities[accumulate])
-            self.recorded.importance_updates += int(visible[accumulate].sum())
-        self._record_jobs(jobs, at, per_job)
-        kept, starts, counts = self._local_values(jobs, per_job, visible, soft.weights, tokens)
-        self.recorded.lsb.append(second)
-        if tensors is None:
+        always, test = np.repeat(jobs["lsb"] == Lsb.ALWAYS, per_job), np.repeat(jobs["lsb"] == Lsb.TEST, per_job)
+        lanes = self.arch.keys_per_line(dim)
+        outputs, after = [], []
+        for p, scores in zip(pieces, scored, strict=True):
+            seen, sums = visible[p], before.part(p)
+            soft = self.softmax.rows(scores, seen, lanes, sums.maximum, sums.total)
+            second = always[p].copy()
+            if test[p].any():
+                second |= test[p] & self.softmax.is_flat(soft.largest, soft.total, int(job["threshold"]))
+            if tensors is not None and operands is not None and second.any():
+                again = operands.scores(tensors.q[p][second], int(seen[second].max()), job, full=True)
+                redone = self.softmax.rows(again, seen[second], lanes, sums.maximum[second], sums.total[second])
+                for old, new in zip(soft, redone, strict=True):
+                    if new.ndim == 2:
+                        old[second, : new.shape[1]] = new
+                    else:
+                        old[second] = new
+            self.recorded.lsb.append(second)
+            if (adding := accumulate[p]).any():
+                self.recorded.importance_updates += int(seen[adding].sum())
+                add_tokens(self.token_scores, tokens, seen[adding], soft.probabilities[adding])
+            weights = self._local_values(job, seen, kept[p], soft.weights, tokens, selecting)
+            if operands is None:
+                after.append(Sums(soft.maximum, soft.total, None))
+                continue
+            summed = (weights.astype(np.float64) @ operands.v[: weights.shape[1]]).astype(np.int64)
+            if sums.values is not None:
+                summed += sums.values >> np.minimum(soft.maximum - sums.maximum, 62)[:, None]
+            after.append(Sums(soft.maximum, soft.total, summed))
+            if flags & Flag.LAST_TILE:
+                outputs.append(_normalise_rows(summed, soft.reciprocal, soft.shift))
+        if not flags & Flag.LAST_TILE:
+            self._tiles.keep(states, after)
+        if operands is None:
             return None
-        weights = soft.weights if kept is None else _mask_weights(soft.weights, kept, starts, counts)
-        summed = (weights.astype(np.float64) @ tensors.v[tokens].astype(np.float64)).astype(np.int64)
-        outputs = _normalise_rows(summed, soft.reciprocal, soft.shift)
-        first_head = int(job["head"]) * int(job["group"])
-        for member in range(int(job["group"])):
-            add_head(self.head_scores, first_head + member, outputs[member :: int(job["group"])].ravel())
-        return outputs
-
-    def _record_jobs(self, jobs: Jobs, at: int, per_job: Int) -> None:
-        rec = self.recorded
-        rec.jobs.append(jobs)
-        rec.job_ids.extend([at] * len(jobs))
-        rec.rows += int(per_job.sum())
+        out = np.concatenate(outputs) if outputs else np.zeros((0, dim), np.int64)
+        first_head = int(job["head"]) * group
+        for member in range(group):
+            add_head(self.head_scores, first_head + member, out[member::group].ravel())
+        return out
 
     def _local_values(
-        self, jobs: Jobs, per_job: Int, visible: Int, weights: NDArray[np.int32], tokens: NDArray[np.int32]
-    ) -> tuple[Int | None, Int, Int]:
-        """Select the V rows of each row; kept positions (all rows, joined), their starts and counts. None: all kept."""
-        job, rec = jobs[0], self.recorded
-        counts = np.concatenate(
-            [_kept(v, j) for v, j in zip(np.split(visible, np.cumsum(per_job)[:-1]), jobs, strict=True)]
-        )
-        chosen = bool(job["value_fetch"] == ValueFetch.SELECTED)
+        self,
+        job: NDArray,
+        visible: Int,
+        counts: Int,
+        weights: NDArray[np.int32],
+        tokens: NDArray[np.int32],
+        selecting: bool,
+    ) -> NDArray[np.int32]:
+        """Select the V rows of each row; the weights, zero where V is not used."""
+        rec = self.recorded
+        rec.kept.append(counts)
         rows_per_line = self.arch.values_per_line(int(job["head_dim"]))
-        if not chosen and (counts == visible).all():
-            nothing = np.full(len(visible), -1, np.int64)
-            rec.kept.append(counts)
-            rec.select.append(nothing)
+        if not selecting:
+            rec.select.append(np.full(len(visible), -1, np.int64))
             rec.emit.append(np.zeros_like(visible))
             rec.pv_issues.append(-(-visible // rows_per_line))
-            return None, visible, counts
+            return weights
         starts = np.concatenate([[0], np.cumsum(visible)])
         values = np.empty(starts[-1], np.int64)
-        _pack_visible(weights, visible, values, starts)
+        pack_visible(weights, visible, values, starts)
         unit = self.local_unit
         found = self.topk.select_rows(values, starts, counts, unit.lanes, self.lfsr_local)
         self.lfsr_local = found.lfsr_state
         emit = np.zeros_like(visible)
-        _emit_cycles(found.kept, starts, found.n_kept, unit.lanes, emit)
+        emit_cycles(found.kept, starts, found.n_kept, unit.lanes, emit)
         rec.local_elements += int(found.round_words.sum()) * unit.lanes + int(starts[-1])
-        rec.kept.append(counts)
         rec.select.append(found.round_words + found.rounds * unit.round_overhead_cycles)
         rec.emit.append(emit)
-        if chosen:
+        if job["value_fetch"] == ValueFetch.SELECTED:
             rec.selected.append(tokens[_join(found.kept, starts, counts)])
             rec.pv_issues.append(-(-counts // rows_per_line))
         else:
             issues = np.zeros_like(visible)
-            _column_issues(found.kept, starts, counts, rows_per_line, 1, issues)
+            column_issues(found.kept, starts, counts, rows_per_line, issues)
             rec.pv_issues.append(issues)
-        return found.kept, starts, counts
+        return mask_weights(weights, found.kept, starts, counts)
 
     # ---- whole programs -------------------------------------------------------------------------------------------
-    def run(self, jobs: Jobs, source: ScoreSource | None = None, tensors: Sequence[JobTensors] | None = None) -> list[Int]:
-        """Execute jobs in order; ``tensors`` has one entry per attend job. Returns their outputs (none when drawn)."""
+    def run(
+        self, jobs: Jobs, source: ScoreSource | None = None, tensors: Sequence[JobTensors] | None = None
+    ) -> list[Int]:
+        """Execute jobs in order; ``tensors`` has one entry per attend job, pruned heads included.
+
+        Returns:
+            Their outputs (nothing when drawn): (rows, dim) each, zeros for a pruned head, no rows for a tile that is
+            not its rows' last.
+        """
         outputs: list[Int] = []
         i, attended = 0, 0
         while i < len(jobs):
@@ -305,8 +268,13 @@ class Executor:
                 if tensors is None:
                     while end < len(jobs) and _same_keys(jobs[i], jobs[end]):
                         end += 1
-                out = self.attend(jobs[i:end], source, tensors[attended] if tensors is not None else None)
-                if out is not None:
+                alive = self._alive(jobs[i:end])
+                if alive.any():
+                    out = self.attend(jobs[i:end][alive], source, tensors[attended] if tensors is not None else None)
+                elif tensors is not None:
+                    ends = bool(jobs[i]["flags"] & Flag.LAST_TILE)
+                    out = np.zeros((int(jobs[i]["queries"]) if ends else 0, int(jobs[i]["head_dim"])), np.int64)
+                if tensors is not None and out is not None:
                     outputs.append(out)
                 attended += end - i
                 i = end
@@ -320,19 +288,59 @@ class Executor:
             i += 1
         return outputs
 
+    def _alive(self, jobs: Jobs) -> NDArray[np.bool_]:
+        """Jobs of heads that are not pruned; heads that share K and V stay together."""
+        return (jobs["group"] > 1) | np.isin(jobs["head"], self.live_heads)
+
+
+class _Operands:
+    """K and V of one job as float64, in which sums of 12 x 12 bit products (below 2^53) are exact."""
+
+    def __init__(self, tensors: JobTensors, at: slice | NDArray[np.int32]) -> None:
+        self._tensors, self._at = tensors, at
+        self._msb = tensors.k_msb[at].astype(np.float64)
+        self._full: NDArray[np.float64] | None = None
+        self.v = tensors.v[at].astype(np.float64)
+
+    @classmethod
+    def of(cls, tensors: JobTensors, tokens: NDArray[np.int32], *, dense: bool) -> "_Operands":
+        return cls(tensors, slice(int(tokens[0]), int(tokens[-1]) + 1) if dense else tokens)
+
+    def scores(self, q: NDArray[np.int16], keys: int, job: NDArray, *, full: bool = False) -> Int:
+        """Log2-unit scores int64 (rows, keys) of the first ``keys`` keys, with one plane or both."""
+        if full and self._full is None:
+            self._full = self._tensors.k_full[self._at].astype(np.float64)
+        k = self._full if full and self._full is not None else self._msb
+        return _scaled(q.astype(np.float64) @ k[:keys].T, int(job["score_mantissa"]), int(job["score_shift"]))
+
+
+@njit(cache=True)
+def _scaled(products: NDArray, mantissa: int, shift: int) -> NDArray:
+    """The compiled :func:`accel.numerics.softmax.scale_scores` of float64 products (rows, keys)."""
+    scores = np.empty(products.shape, np.int64)
+    half = 1 << (shift - 1)
+    for r in range(products.shape[0]):
+        for j in range(products.shape[1]):
+            wide = (np.int64(products[r, j]) * mantissa + half) >> shift
+            scores[r, j] = min(_TOP_SCORE, max(-_TOP_SCORE - 1, wide))
+    return scores
+
 
 def _same_keys(a: NDArray, b: NDArray) -> bool:
     """Whether two attend jobs can be drawn in one go."""
     same = ("opcode", "keys", "first_key", "head_dim", "value_fetch", "queries", "group", "first_visible", "threshold")
-    return all(a[name] == b[name] for name in same) and not b["flags"] & Flag.HALVE
+    alike = Flag.KEEP_LIST | Flag.CAUSAL | Flag.FIRST_TILE | Flag.LAST_TILE
+    return (
+        all(a[name] == b[name] for name in same)
+        and not b["flags"] & Flag.HALVE
+        and not (a["flags"] ^ b["flags"]) & alike
+    )
 
 
-def _kept(visible: Int, job: NDArray) -> Int:
-    count, ratio = int(job["keep_values"]), int(job["keep_ratio"])
-    if len(visible) == 1:
-        return np.array([values_kept(int(visible[0]), count, ratio)], np.int64)
-    wanted = np.full_like(visible, count) if count else (visible * ratio) >> 16
-    return np.minimum(visible, np.maximum(1, wanted))
+def _kept(visible: Int, jobs: Jobs, per_job: Int) -> Int:
+    """V rows that each row keeps, as :func:`~accel.numerics.attention.values_kept` says."""
+    count, ratio = (np.repeat(jobs[name].astype(np.int64), per_job) for name in ("keep_values", "keep_ratio"))
+    return np.minimum(visible, np.maximum(1, np.where(count > 0, count, (visible * ratio) >> 16)))
 
 
 def _join(kept: Int, starts: Int, counts: Int) -> Int:

@@ -21,9 +21,9 @@ def partial_stride_bytes(head_dim: int, atom_bytes: int) -> int:
 class Layout:
     """Addresses of one network's tensors.
 
-    ``tokens``: rows reserved per head; ``queries``: query rows reserved per head. Widths in bits; ``lsb_bits`` may be 0.
-    ``pair_heads``: heads may lie side by side where that saves accesses. ``tiled``: reserve a row for the sums that a
-    query row hands from tile to tile.
+    ``tokens``: rows reserved per head; ``queries``: query rows reserved per head. Widths in bits; ``lsb_bits`` may be
+    0. ``pair_heads``: heads may lie side by side where that saves accesses. ``tiled``: reserve a row for the sums
+    that a query row hands from tile to tile.
     """
 
     arch: Arch

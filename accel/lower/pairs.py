@@ -8,7 +8,7 @@ from accel.program import Fused, Jobs, Opcode
 
 
 def pair_fits(arch: Arch, head_dim: int, keys: int) -> bool:
-    """Whether two heads of ``keys`` keys take at most half of the K SRAM, so that the next pair can be fetched meanwhile."""
+    """Whether two heads of ``keys`` keys take at most half of the K SRAM, so that the next pair can follow."""
     word_bytes = arch.padded_head_dim(head_dim) * arch.value_bits // 8
     return 2 * keys * word_bytes <= arch.sram.k_bytes // 2
 

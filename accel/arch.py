@@ -127,7 +127,7 @@ class Arch(_Part):
                 raise ValueError(f"{key} = {size}: must hold two lines of the widest head, {2 * line} bytes or more")
         if self.softmax.buffer_keys < 2 * self.softmax.lanes:
             raise ValueError(
-                f"softmax.buffer_keys = {self.softmax.buffer_keys}: must hold two words, {2 * self.softmax.lanes} or more"
+                f"softmax.buffer_keys = {self.softmax.buffer_keys}: must hold two words of {self.softmax.lanes} keys"
             )
         if self.max_context > 1 << 16:
             raise ValueError(f"max_context = {self.max_context}: token numbers have 16 bits, so at most {1 << 16}")
@@ -161,11 +161,15 @@ class Arch(_Part):
 
     def k_lines(self, head_dim: int) -> int:
         """Lines of ``keys_per_line`` keys that the K SRAM holds."""
-        return self.sram.k_bytes * 8 // (self.keys_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
+        return (
+            self.sram.k_bytes * 8 // (self.keys_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
+        )
 
     def v_lines(self, head_dim: int) -> int:
         """Lines of ``values_per_line`` rows that the V SRAM holds."""
-        return self.sram.v_bytes * 8 // (self.values_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
+        return (
+            self.sram.v_bytes * 8 // (self.values_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
+        )
 
     def score_lines(self, head_dim: int) -> int:
         """Lines of ``keys_per_line`` exponents that the score buffer holds."""
@@ -283,7 +287,8 @@ def load_arch(name: str, changes: Mapping[str, Any] | None = None) -> Arch:
     if not path.is_file():
         near = difflib.get_close_matches(name, archs(), 1, 0.5)
         raise UserError(
-            f"machine {name}: no such preset or file; " + (f"did you mean {near[0]}? " if near else "")
+            f"machine {name}: no such preset or file; "
+            + (f"did you mean {near[0]}? " if near else "")
             + f"presets: {', '.join(archs())}"
         )
     try:

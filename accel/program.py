@@ -1,12 +1,13 @@
 """Program: the work order that golden, simulator and hardware execute; one binary encoding for all of them.
 
-A program is a header of 64 bytes and a list of jobs of 128 bytes, little endian, version 1. It lies in memory; the engine
-reads jobs in order. A job either attends (one K/V head, one or more query rows) or changes what is alive (tokens, heads).
-Fields that an opcode does not use are zero.
+A program is a header of 64 bytes and a list of jobs of 128 bytes, little endian, version 1. It lies in memory; the
+engine reads jobs in order. A job either attends (one K/V head, one or more query rows) or changes what is alive
+(tokens, heads). Fields that an opcode does not use are zero.
 
-Rows of an attend job are numbered ``query * group + member``: the query heads that share one K/V head follow each other.
-Row r lies at ``q_address + r * q_stride``. Keys are positions ``first_key ... first_key + keys - 1`` of the keep list (or,
-without ``KEEP_LIST``, token numbers). With ``CAUSAL`` query i sees the first ``first_visible + i`` of them.
+Rows of an attend job are numbered ``query * group + member``: the query heads that share one K/V head follow each
+other. Row r lies at ``q_address + r * q_stride``. Keys are positions ``first_key ... first_key + keys - 1`` of the
+keep list (or, without ``KEEP_LIST``, token numbers). With ``CAUSAL`` query i sees the first ``first_visible + i`` of
+them.
 """
 
 import enum
@@ -33,7 +34,9 @@ class Opcode(enum.IntEnum):
 
     END = 0  # stop and raise the interrupt
     ATTEND = 1  # rows of one K/V head
-    TOKENS = 2  # live tokens become 0 ... keys-1; new ones have importance 0; with RESTART all scores and the list reset
+    TOKENS = (
+        2  # live tokens become 0 ... keys-1; new ones have importance 0; with RESTART all scores and the list reset
+    )
     PRUNE_TOKENS = 3  # keep list := the keep_values most important; with RESTART of all live tokens, else of the list
     PRUNE_HEADS = 4  # live heads := the keep_values most important
 
@@ -116,7 +119,9 @@ class Program:
         if (version, size) != (VERSION, JOB.itemsize):
             raise UserError(f"program: version {version} with {size}-byte jobs; this engine reads version {VERSION}")
         if len(data) != HEADER_BYTES + (count + 1) * size:
-            raise UserError(f"program: {len(data)} bytes, but {count} jobs and an END take {HEADER_BYTES + (count + 1) * size}")
+            raise UserError(
+                f"program: {len(data)} bytes, but {count} jobs and an END take {HEADER_BYTES + (count + 1) * size}"
+            )
         jobs = np.frombuffer(data, JOB, count + 1, HEADER_BYTES)
         if jobs["opcode"][-1] != Opcode.END:
             raise UserError("program: the job after the last is not END")
@@ -140,9 +145,13 @@ class Program:
         refuse(attend & (jobs["head_dim"] > arch.max_head_dim), "head_dim", f"at most {arch.max_head_dim}")
         refuse(attend & ((jobs["head_dim"] < 8) | (jobs["head_dim"] % 8 != 0)), "head_dim", "must be a multiple of 8")
         refuse(attend & (jobs["keys"] == 0), "keys", "must be at least 1")
-        refuse((jobs["opcode"] == Opcode.TOKENS) & (jobs["keys"] > arch.max_context), "keys", f"at most {arch.max_context}")
+        refuse(
+            (jobs["opcode"] == Opcode.TOKENS) & (jobs["keys"] > arch.max_context), "keys", f"at most {arch.max_context}"
+        )
         refuse(attend & (jobs["queries"] == 0), "queries", "must be at least 1")
-        refuse(attend & ((jobs["head"] + 1) * jobs["group"] > arch.max_heads), "head", f"at most {arch.max_heads} heads")
+        refuse(
+            attend & ((jobs["head"] + 1) * jobs["group"] > arch.max_heads), "head", f"at most {arch.max_heads} heads"
+        )
         for dim in np.unique(jobs["head_dim"][attend]):
             tile = arch.tile_keys(int(dim))
             refuse(attend & (jobs["head_dim"] == dim) & (jobs["keys"] > tile), "keys", f"a tile holds at most {tile}")

@@ -94,10 +94,14 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
 def baseline_bytes(work: Work, dense: tuple[int, int] | None = None) -> dict[str, int]:
     """Traffic of dense attention at each precision: Q, K and V once where the engine reads them once, and the output.
 
-    ``dense``: (numbers in K and V, numbers in Q) of the unpruned network; by default what this work would read if nothing
-    were pruned within its rows.
+    ``dense``: (numbers in K and V, numbers in Q) of the unpruned network; by default what this work would read if
+    nothing were pruned within its rows.
     """
-    kv, q = dense if dense else (2 * _sum(work.jobs["keys"] * work.jobs["head_dim"]), _sum(work.jobs["head_dim"][work.rows["job"]]))
+    kv, q = (
+        dense
+        if dense
+        else (2 * _sum(work.jobs["keys"] * work.jobs["head_dim"]), _sum(work.jobs["head_dim"][work.rows["job"]]))
+    )
     return {name: (kv + 2 * q) * size for name, size in BASELINES.items()}
 
 
@@ -116,4 +120,3 @@ def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]
     }
     limit = max(alone, key=lambda name: alone[name])
     return {**alone, "limit": limit, "fraction": alone[limit] / timing.cycles}
-

@@ -1,8 +1,8 @@
 """Address and data crossbar between the fetch lanes and the memory channels.
 
-Both arbiters rotate: in cycle t lane (channel) ``t mod n`` comes first, so none waits longer than n grants. A channel takes
-one address per cycle and gives one access back per cycle, in the order in which it took them; a lane gives one address
-and takes one access per cycle.
+Both arbiters rotate: in cycle t lane (channel) ``t mod n`` comes first, so none waits longer than n grants. A channel
+takes one address per cycle and gives one access back per cycle, in the order in which it took them; a lane gives one
+address and takes one access per cycle.
 """
 
 from typing import NamedTuple
@@ -15,14 +15,16 @@ from sim.dram_state import READ, DramState
 
 
 class Crossbar(NamedTuple):
-    """Address FIFOs of the lanes (lanes, depth), and per channel the accesses under way in order (channels, outstanding)."""
+    """Address FIFOs of the lanes (lanes, depth), and per channel the accesses under way in order (channels,
+    outstanding).
+    """
 
     channel: np.ndarray  # int32, where the address goes
     bank: np.ndarray
     row: np.ndarray
     pending: np.ndarray  # int32, index of the line that waits for it
     head: np.ndarray  # int32 per lane
-    count: np.ndarray
+    waiting: np.ndarray  # addresses in the FIFO
     sent_ticket: np.ndarray  # int64 per channel and slot
     sent_lane: np.ndarray
     sent_pending: np.ndarray
@@ -56,7 +58,7 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int) -> None:
     granted = False
     for i in range(lanes):
         lane = (i + t) & (lanes - 1)
-        if x.count[lane] == 0 or (x.count[lane] == 1 and x.pushed[lane] == t):
+        if x.waiting[lane] == 0 or (x.waiting[lane] == 1 and x.pushed[lane] == t):
             continue
         at = x.head[lane]
         channel = x.channel[lane, at]
@@ -73,7 +75,7 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int) -> None:
         x.sent_pending[channel, slot] = x.pending[lane, at]
         x.sent_count[channel] += 1
         x.head[lane] = at + 1 if at + 1 < depth else 0
-        x.count[lane] -= 1
+        x.waiting[lane] -= 1
         x.busy[0] -= 1
         x.busy[1] += 1
         x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
@@ -106,4 +108,3 @@ def return_data(
         pending[line] -= 1
         if pending[line] == 0:
             ready[line] = t + return_cycles
-

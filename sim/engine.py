@@ -1,7 +1,7 @@
 """The engine: all units stepped together, cycle by cycle.
 
-Inside a cycle the units run from the fetcher to the writer, and whatever a unit hands on carries the cycle from which it may
-be used; space given back in a cycle can be taken in the next.
+Inside a cycle the units run from the fetcher to the writer, and whatever a unit hands on carries the cycle from which
+it may be used; space given back in a cycle can be taken in the next.
 """
 
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def _run(
         elif t - progress > STUCK_CYCLES:
             return -1
         t += 1
-    # Posted writes are done for the engine once accepted; the memory still carries them out, which counts as its commands.
+    # Posted writes are done for the engine once accepted; the memory still carries them out.
     written, wanted = 0, rows["w_atoms"].sum()
     tick = t * machine_.ticks // machine_.ticks_per
     while written < wanted:
@@ -114,8 +114,8 @@ def run_timing(arch: Arch, work: Work) -> Timing:
     ready = np.full(len(work.pending), NEVER)
     prunes = work.prunes if len(work.prunes) else work.prunes.copy()
     cycles = _run(
-        m, work.ksets, work.jobs, work.rows, prunes, work.tokens, work.selected, work.pending.copy(), ready, times, f, x,
-        dram, q, normalise, pv, cascade,
+        m, work.ksets, work.jobs, work.rows, prunes, work.tokens, work.selected, work.pending.copy(), ready, times, f,
+        x, dram, q, normalise, pv, cascade,
     )  # fmt: skip
     held = {
         "k_bytes": int(f.state["k_used"][0]),

@@ -1,11 +1,12 @@
 """QKV fetcher: chooses the next fetch job and turns its keep list into addresses, one access per lane and cycle.
 
-Jobs, by priority: LSB planes of rows that must be recomputed, V rows that local pruning selected, queries, resident V, and
-K of the next head. Within a job, key j belongs to lane ``(j + rotate) mod lanes``: the bank of the K or V SRAM that this
-lane writes. A lane works through its keys without waiting for the others; the next job starts when all have finished.
+Jobs, by priority: LSB planes of rows that must be recomputed, V rows that local pruning selected, queries, resident
+V, and K of the next head. Within a job, key j belongs to lane ``(j + rotate) mod lanes``: the bank of the K or V SRAM
+that this lane writes. A lane works through its keys without waiting for the others; the next job starts when all have
+finished.
 
-Space is taken when a job is chosen (K and V bytes, query slots) and given back in row order, so a fetch never waits for its
-destination and the memory is never held up by the datapath.
+Space is taken when a job is chosen (K and V bytes, query slots) and given back in row order, so a fetch never waits
+for its destination and the memory is never held up by the datapath.
 """
 
 from typing import NamedTuple
@@ -15,24 +16,22 @@ from numba import njit
 
 from sim.crossbar import Crossbar
 from sim.dram_state import DramState, flat_bank, map_address
-from sim.work import Times
+from sim.work import Record, Times, integers
 
 KIND_Q, KIND_K, KIND_LSB, KIND_V, KIND_V_ROW = range(5)
 
-STATE = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "active", "kind", "index", "start", "base", "stride", "atoms", "count", "ids", "pending", "keys_per_line", "rotate",
-            "q_next", "q_released", "k_next", "k_used", "k_turn", "v_next", "v_used", "v_turn", "lsb_head",
-            "lsb_tail", "busy_cycles",
-        )
-    ]
-)  # fmt: skip
+STATE = integers(
+    """
+    active kind index start base stride atoms count ids pending keys_per_line rotate q_next q_released k_next
+    k_used k_turn v_next v_used v_turn lsb_head lsb_tail busy_cycles
+    """
+)
 
 
 class Fetcher(NamedTuple):
-    """``state``: one record; ``lane_key``, ``lane_atom``: next access of each lane; ``lsb``: rows waiting for LSB planes."""
+    """``state``: one record; ``lane_key``, ``lane_atom``: next access of each lane; ``lsb``: rows waiting for LSB
+    planes.
+    """
 
     state: np.ndarray
     lane_key: np.ndarray
@@ -42,11 +41,15 @@ class Fetcher(NamedTuple):
 
 def new_fetcher(lanes: int, rows: int) -> Fetcher:
     """Nothing fetched yet."""
-    return Fetcher(np.zeros(1, STATE), np.zeros(lanes, np.int64), np.zeros(lanes, np.int64), np.zeros(rows + 1, np.int64))
+    return Fetcher(
+        np.zeros(1, STATE), np.zeros(lanes, np.int64), np.zeros(lanes, np.int64), np.zeros(rows + 1, np.int64)
+    )
 
 
 @njit(cache=True)
-def _begin(f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, t: int, job_start: int) -> None:
+def _begin(
+    f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, t: int, job_start: int
+) -> None:
     s = f.state[0]
     s.active = 1
     s.kind = kind
@@ -62,7 +65,7 @@ def _begin(f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, ro
 
 @njit(cache=True)
 def choose_job(
-    f: Fetcher, m: np.ndarray, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
+    f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
     prunes_done: int, t: int,
 ) -> bool:  # fmt: skip
     """Start the most urgent job that can start; returns whether there was one."""
@@ -75,7 +78,13 @@ def choose_job(
         row = rows[r]
         job = jobs[row.job]
         _begin(f, KIND_LSB, r, row.keys, job.keys_per_line, 0, t, m.job_start)
-        s.base, s.stride, s.atoms, s.ids, s.pending = job.lsb_base, job.lsb_stride, job.lsb_atoms, job.ids, row.lsb_pending
+        s.base, s.stride, s.atoms, s.ids, s.pending = (
+            job.lsb_base,
+            job.lsb_stride,
+            job.lsb_atoms,
+            job.ids,
+            row.lsb_pending,
+        )
         return True
 
     v_resident = -1
@@ -89,7 +98,13 @@ def choose_job(
                 s.v_next = r + 1
                 _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, s.v_turn, t, m.job_start)
                 s.v_turn += row.kept
-                s.base, s.stride, s.atoms, s.ids, s.pending = job.v_base, job.v_stride, job.v_atoms, row.kept_ids, row.v_pending
+                s.base, s.stride, s.atoms, s.ids, s.pending = (
+                    job.v_base,
+                    job.v_stride,
+                    job.v_atoms,
+                    row.kept_ids,
+                    row.v_pending,
+                )
                 times.row[r].v_fetch = t
                 return True
         elif job.kset < s.k_next and s.v_used + job.v_bytes <= m.v_bytes:
@@ -138,7 +153,7 @@ def choose_job(
 
 @njit(cache=True)
 def generate_addresses(
-    f: Fetcher, x: Crossbar, dram: DramState, m: np.ndarray, rows: np.ndarray, tokens: np.ndarray, selected: np.ndarray,
+    f: Fetcher, x: Crossbar, dram: DramState, m: Record, rows: np.ndarray, tokens: np.ndarray, selected: np.ndarray,
     times: Times, t: int,
 ) -> None:  # fmt: skip
     """One cycle of all lanes: each puts its next address into its FIFO unless that is full."""
@@ -153,7 +168,7 @@ def generate_addresses(
         key = f.lane_key[lane]
         if key >= s.count:
             continue
-        if x.count[lane] == depth:
+        if x.waiting[lane] == depth:
             left += 1
             continue
         atom = f.lane_atom[lane]
@@ -165,14 +180,14 @@ def generate_addresses(
             address = s.base + ids[s.ids + key] * s.stride + atom * m.atom_bytes
             line = s.pending + key // s.keys_per_line
         channel, pseudo, group, bank, dram_row, _ = map_address(dram, address)
-        slot = x.head[lane] + x.count[lane]
+        slot = x.head[lane] + x.waiting[lane]
         if slot >= depth:
             slot -= depth
         x.channel[lane, slot] = channel
         x.bank[lane, slot] = flat_bank(dram, pseudo, group, bank)
         x.row[lane, slot] = dram_row
         x.pending[lane, slot] = line
-        x.count[lane] += 1
+        x.waiting[lane] += 1
         x.pushed[lane] = t
         x.busy[0] += 1
         atom += 1

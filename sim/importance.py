@@ -5,8 +5,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS
+from sim.work import integers
 
-STATE = np.dtype([(name, "i8") for name in ("next", "until", "done", "busy_cycles")])
+STATE = integers(
+    """
+    next until done busy_cycles
+    """
+)
 
 
 def new_prune() -> np.ndarray:
@@ -41,8 +46,12 @@ def prune(state: np.ndarray, prunes: np.ndarray, time: np.ndarray, passed_rows: 
 
 
 @njit(cache=True)
-def add_tokens(scores: NDArray[np.int64], tokens: NDArray[np.int32], visible: NDArray[np.int64], probabilities: NDArray) -> None:
-    """Add rows of probabilities (rows, n) to the scores of their tokens (n,), saturating; row r has ``visible[r]`` keys."""
+def add_tokens(
+    scores: NDArray[np.int64], tokens: NDArray[np.int32], visible: NDArray[np.int64], probabilities: NDArray
+) -> None:
+    """Add rows of probabilities (rows, n) to the scores of their tokens (n,), saturating; row r has ``visible[r]``
+    keys.
+    """
     top = (1 << TOKEN_SCORE_BITS) - 1
     for r in range(probabilities.shape[0]):
         for j in range(visible[r]):

@@ -1,23 +1,21 @@
 """Second pass of the softmax: final rows leave the score buffer line by line, in row order, normalised.
 
-Each line goes to the importance accumulators and, where local value pruning selects, to the top-k; otherwise its weights go
-straight to the PV array's weight buffer. Space for the kept weights is taken here, in row order.
+Each line goes to the importance accumulators and, where local value pruning selects, to the top-k; otherwise its
+weights go straight to the PV array's weight buffer. Space for the kept weights is taken here, in row order.
 """
 
 import numpy as np
 from numba import njit
 
 from sim.qk import Qk
+from sim.work import Record, integers
 
-STATE = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "next_row", "free", "weights_used", "busy_cycles",
-            "taken", "handed", "in_last", "out_last", "out_last_but_one", "select_busy_cycles", "filter_busy_cycles", "selections",
-        )
-    ]
-)  # fmt: skip
+STATE = integers(
+    """
+    next_row free weights_used busy_cycles handed in_last out_last out_last_but_one select_busy_cycles
+    filter_busy_cycles selections
+    """
+)
 
 
 def new_normalise() -> np.ndarray:
@@ -29,10 +27,14 @@ def new_normalise() -> np.ndarray:
 
 
 @njit(cache=True)
-def second_pass(state: np.ndarray, q: Qk, m: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int) -> None:
-    """One cycle: start the next row if it can start. What follows inside the top-k is then fixed, since its output has room.
+def second_pass(
+    state: np.ndarray, q: Qk, m: Record, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int
+) -> None:
+    """One cycle: start the next row if it can start. What follows inside the top-k is then fixed, since its output
+    has room.
 
-    The top-k's rules are those of :mod:`sim.topk`: two source banks, selection of one row beside the filtering of another.
+    The top-k's rules are those of :mod:`sim.topk`: two source banks, selection of one row beside the filtering of
+    another.
     """
     s = state[0]
     r = s.next_row

@@ -1,4 +1,5 @@
-"""PV array: one line of V rows, weighted and summed into the output row, per cycle; then the output scaler and the writer.
+"""PV array: one line of V rows, weighted and summed into the output row, per cycle; then the output scaler and the
+writer.
 
 Rows are worked on in order. Selected V arrives compacted, so a row of k rows takes ceil(k / rows per line) issues. With
 resident V each of the line's columns reads its own kept rows, and the fullest column sets the number of issues.
@@ -8,19 +9,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sim.crossbar import Crossbar
 from sim.dram import can_accept_write, enqueue, next_event
 from sim.dram_state import WRITE, DramState, flat_bank, map_address
-from sim.crossbar import Crossbar
 from sim.fetcher import Fetcher
+from sim.work import Record, integers
 
-STATE = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "row", "line", "free", "next_row", "finished", "drain_free", "issues", "busy_cycles", "write_row", "write_atom",
-        )
-    ]
-)  # fmt: skip
+STATE = integers(
+    """
+    row line free next_row finished drain_free issues busy_cycles write_row write_atom
+    """
+)
 
 
 def new_pv() -> np.ndarray:
@@ -32,8 +31,8 @@ def new_pv() -> np.ndarray:
 
 @njit(cache=True)
 def issue(
-    state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray,
-    ready: np.ndarray, t: int,
+    state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: Record, jobs: np.ndarray, rows: np.ndarray, time:
+    np.ndarray, ready: np.ndarray, t: int,
 ) -> None:  # fmt: skip
     """One cycle of the array."""
     s = state[0]
@@ -93,7 +92,7 @@ def issue(
 
 @njit(cache=True)
 def write_outputs(
-    state: np.ndarray, x: Crossbar, dram: DramState, m: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int, tick: int
+    state: np.ndarray, x: Crossbar, dram: DramState, m: Record, rows: np.ndarray, time: np.ndarray, t: int, tick: int
 ) -> None:
     """One cycle of the result writer: one access per cycle to the channel it belongs to."""
     s = state[0]

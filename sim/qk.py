@@ -1,8 +1,9 @@
 """QK array: one line of keys against the query per cycle.
 
-Rows are worked on in order, except that a row whose LSB planes have arrived makes its second pass before a new row starts.
-A row starts when its query and its first line are there, the score buffer has room for all its scores and fewer than
-``rows_in_flight`` rows are unfinished; then each line issues as soon as it has arrived and the array is free.
+Rows are worked on in order, except that a row whose LSB planes have arrived makes its second pass before a new row
+starts. A row starts when its query and its first line are there, the score buffer has room for all its scores and
+fewer than ``rows_in_flight`` rows are unfinished; then each line issues as soon as it has arrived and the array is
+free.
 """
 
 from typing import NamedTuple
@@ -11,15 +12,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-STATE = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "row", "second", "line", "lines", "free", "next_row", "score_used", "lsb_head", "msb_issues", "lsb_issues", "busy_cycles",
-            "decide_head", "decide_tail",
-        )
-    ]
-)  # fmt: skip
+from sim.work import Record, integers
+
+STATE = integers(
+    """
+    row second line lines free next_row score_used lsb_head msb_issues lsb_issues busy_cycles decide_head
+    decide_tail
+    """
+)
 
 
 class Qk(NamedTuple):
@@ -38,10 +38,12 @@ def new_qk(rows: int) -> Qk:
 
 @njit(cache=True)
 def issue(
-    q: Qk, m: np.ndarray, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, ready: np.ndarray,
+    q: Qk, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, ready: np.ndarray,
     lsb: np.ndarray, lsb_tail: int, finished: int, t: int,
 ) -> None:  # fmt: skip
-    """One cycle. ``lsb[:lsb_tail]`` are the rows whose LSB planes have been asked for; ``finished`` rows have left PV."""
+    """One cycle. ``lsb[:lsb_tail]`` are the rows whose LSB planes have been asked for; ``finished`` rows have left
+    PV.
+    """
     s = q.state[0]
     if t < s.free:
         return

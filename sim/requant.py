@@ -9,9 +9,7 @@ from sim.work import NEVER
 
 
 @njit(cache=True)
-def decide(
-    q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int
-) -> None:
+def decide(q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int) -> None:
     """One cycle: the oldest pass whose maximum is known. Frees query slots and K, both in row order."""
     s, fs = q.state[0], f.state[0]
     if s.decide_head < s.decide_tail:

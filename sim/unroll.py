@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.program import Flag, Fused, Jobs, ValueFetch
 from accel.units.fetcher import (
-    ADDRESS_CROSSBAR_CYCLES,
     JOB_START_CYCLES,
     UNIT_BYTES,
     FetcherUnit,
@@ -49,7 +48,6 @@ def machine(arch: Arch) -> NDArray:
         "score_keys": arch.softmax.buffer_keys,
         "topk_lanes": arch.topk.lanes,
         "job_start": JOB_START_CYCLES,
-        "address_crossbar": ADDRESS_CROSSBAR_CYCLES,
         "return_cycles": FetcherUnit.of(arch).return_cycles,
         "qk_latency": QkUnit.of(arch).latency_cycles,
         "exponent": softmax.exponent_cycles,
@@ -166,10 +164,14 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rows["pv_issues"] = joined(recorded.pv_issues)
     chosen = np.flatnonzero(out["v_resident"][row_job] == 0)
     rows["kept_ids"][chosen] = np.concatenate([[0], np.cumsum(rows["kept"][chosen])[:-1]]) if len(chosen) else 0
-    rows["v_bytes"] = -(-rows["kept"] // out["values_per_line"][row_job]) * out["values_per_line"][row_job] * word_bytes[row_job]
+    rows["v_bytes"] = (
+        -(-rows["kept"] // out["values_per_line"][row_job]) * out["values_per_line"][row_job] * word_bytes[row_job]
+    )
     resident = np.flatnonzero(out["v_resident"])
     out["v_bytes"] = -(-keys // out["values_per_line"]) * out["values_per_line"] * word_bytes
-    out["v_pending"][resident] = pending.take(keys[resident], out["values_per_line"][resident], out["v_atoms"][resident])
+    out["v_pending"][resident] = pending.take(
+        keys[resident], out["values_per_line"][resident], out["v_atoms"][resident]
+    )
     rows["v_pending"][chosen] = pending.take(
         rows["kept"][chosen], out["values_per_line"][row_job[chosen]], out["v_atoms"][row_job[chosen]]
     )

@@ -1,20 +1,27 @@
 """What the timing kernel reads: the program unrolled into rows, with every data-dependent count already known.
 
-Values never depend on time: which keys survive, how many rounds a selection takes and which rows make a second pass follow
-from the numbers alone. So the simulator first computes all values (``sim.values``) and leaves them here as counts, then
-computes all times (``sim.engine``). Hardware does both at once; the result is the same.
+Values never depend on time: which keys survive, how many rounds a selection takes and which rows make a second pass
+follow from the numbers alone. So the simulator first computes all values (``sim.values``) and leaves them here as
+counts, then computes all times (``sim.engine``). Hardware does both at once; the result is the same.
 
-Every table is a structured array. ``*_pending`` fields are indices into one array of outstanding memory accesses: line i of
-a fetch has the index base + i, and may be read when its count has gone to zero.
+Every table is a structured array. ``*_pending`` fields are indices into one array of outstanding memory accesses:
+line i of a fetch has the index base + i, and may be read when its count has gone to zero.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+Record = Any  # one entry of a structured array, handed around by reference in compiled code
 NEVER = np.int64(1) << 62  # a time that has not come
+
+
+def integers(names: str) -> np.dtype:
+    """A record of 64-bit integers with these names."""
+    return np.dtype([(name, "i8") for name in names.split()])
+
 
 KSET = np.dtype(
     [
@@ -92,44 +99,40 @@ PRUNE = np.dtype(
 )
 """One cascade top-k between layers."""
 
-TIME = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "qk_start", "qk_end", "decided", "lsb_fetch", "lsb_start", "lsb_end", "final", "pass2_start", "pass2_end",
-            "important", "loaded", "take", "handoff", "emitted", "v_fetch", "v_fetched", "pv_start", "pv_end", "drained", "written",
-        )
-    ]
-)  # fmt: skip
+TIME = integers(
+    """
+    qk_start qk_end decided lsb_fetch lsb_start lsb_end final pass2_start pass2_end important loaded take
+    handoff emitted v_fetch v_fetched pv_start pv_end drained written
+    """
+)
 """When things happened to a row; :data:`NEVER` where they did not."""
 
 
 class Times(NamedTuple):
-    """``row``: dtype TIME per row. ``kset``, ``job``: int64 (n, 2), address generation of K and of resident V, from - to."""
+    """``row``: dtype TIME per row. ``kset``, ``job``: int64 (n, 2), first and last cycle of the address generation of K
+    and of resident V.
+    """
 
     row: np.ndarray
     kset: np.ndarray
     job: np.ndarray
 
 
-MACHINE = np.dtype(
-    [
-        (name, "i8")
-        for name in (
-            "lanes", "address_fifo", "outstanding", "query_slots", "rows_in_flight", "channels", "atom_bytes",
-            "ticks", "ticks_per",  # memory ticks per ``ticks_per`` engine cycles
-            "k_bytes", "v_bytes", "score_keys", "topk_lanes",
-            "job_start", "address_crossbar", "return_cycles", "qk_latency", "exponent", "test", "reciprocal", "normalise",
-            "topk_command", "topk_take", "topk_handoff", "topk_filter", "accumulate", "output_cycles",
-        )
-    ]
-)  # fmt: skip
-"""Sizes and latencies of the machine, one record."""
+MACHINE = integers(
+    """
+    lanes address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per k_bytes
+    v_bytes score_keys topk_lanes job_start return_cycles qk_latency exponent test reciprocal normalise
+    topk_command topk_take topk_handoff topk_filter accumulate output_cycles
+    """
+)
+"""Sizes and latencies of the machine, one record; the memory makes ``ticks`` per ``ticks_per`` engine cycles."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """The unrolled program. ``tokens`` and ``selected`` are int32 token numbers; ``pending`` int32 accesses per line."""
+    """The unrolled program. ``tokens`` and ``selected`` are int32 token numbers; ``pending`` int32 accesses per
+    line.
+    """
 
     ksets: NDArray
     jobs: NDArray

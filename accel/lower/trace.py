@@ -13,8 +13,8 @@ from workloads.row_trace import RowTrace
 def lower_trace(trace: RowTrace, arch: Arch) -> Program:
     """The program of a decode trace.
 
-    A token top-k flagged on the last row of an iteration works for the next one, so it follows the new token's arrival. V of
-    a row that keeps every key is fetched without waiting for its probabilities.
+    A token top-k flagged on the last row of an iteration works for the next one, so it follows the new token's
+    arrival. V of a row that keeps every key is fetched without waiting for its probabilities.
 
     Raises:
         UserError: a row is longer than the machine's tile, or widths change between rows of one trace.
@@ -25,7 +25,9 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
     msb_bits, lsb_bits, value_bits, head_dim = (int(w) for w in widths[:, 0])
     live = int(trace.live_tokens.max())
     if live > arch.max_context:
-        raise UserError(f"trace {trace.name}: {live} live tokens; machine {arch.name} has max_context = {arch.max_context}")
+        raise UserError(
+            f"trace {trace.name}: {live} live tokens; machine {arch.name} has max_context = {arch.max_context}"
+        )
     if int(trace.keys.max()) > arch.tile_keys(head_dim):
         raise UserError(
             f"trace {trace.name}: rows of {int(trace.keys.max())} keys; machine {arch.name} works on at most "

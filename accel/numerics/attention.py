@@ -1,7 +1,7 @@
 """Golden attention: one query row of one head through the whole datapath, bit-true, from integers to integers.
 
-This is the specification that the simulator and the hardware are compared with. It is written to be read; the simulator has
-its own compiled versions of the same functions.
+This is the specification that the simulator and the hardware are compared with. It is written to be read; the
+simulator has its own compiled versions of the same functions.
 """
 
 from dataclasses import dataclass
@@ -35,11 +35,13 @@ def normalise_output(accumulated: ArrayLike, inverse: int, shift: int) -> Int:
 
 def add_importance(scores: ArrayLike, probabilities: ArrayLike) -> Int:
     """Token importance plus one row of probabilities, saturating at ``TOKEN_SCORE_BITS``."""
-    return np.minimum(np.asarray(scores, np.int64) + probabilities, (1 << TOKEN_SCORE_BITS) - 1)
+    return np.minimum(np.asarray(scores, np.int64) + np.asarray(probabilities, np.int64), (1 << TOKEN_SCORE_BITS) - 1)
 
 
 def values_kept(keys: int, count: int, ratio: int) -> int:
-    """V rows kept of ``keys``: ``count`` where it is given, else the floor of ``ratio`` (16 fraction bits); at least 1."""
+    """V rows kept of ``keys``: ``count`` where it is given, else the floor of ``ratio`` (16 fraction bits); at least
+    1.
+    """
     wanted = count if count else (keys * ratio) >> 16
     return min(keys, max(1, wanted))
 
@@ -72,8 +74,8 @@ def attend_row(
     """One query against its keys.
 
     Args:
-        q: (dim,) 12-bit words. keys_msb, keys_full: (n, dim) words after the first and the second pass. values: (n, dim).
-        scale: mantissa and shift of the score scale. lanes: scores per line.
+        q: (dim,) 12-bit words. keys_msb, keys_full: (n, dim) words after the first and the second pass. values: (n,
+        dim). scale: mantissa and shift of the score scale. lanes: scores per line.
         keep_values: V rows kept by local value pruning; ``n`` keeps all.
         lsb: ``never``, ``test`` (second pass when the row is flat) or ``always``; threshold: 16 fraction bits.
         before, carried: sum and weighted V sums of the earlier tiles of this row.

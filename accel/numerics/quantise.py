@@ -1,13 +1,14 @@
 """Symmetric linear quantisation, MSB and LSB planes, and the 12-bit words they become on chip.
 
-A number is stored as a two's complement integer of ``msb_bits + lsb_bits``; the MSB plane is its upper part, the LSB plane
-its (unsigned) lower part, and each plane is contiguous in memory so that it can be read alone. Reading only the MSB plane
-floors the number. The floor costs every key the same mean offset, ``-sum(q) * 2^(lsb_bits - 1)``, which softmax cancels, so
-no midpoint is added back.
+A number is stored as a two's complement integer of ``msb_bits + lsb_bits``; the MSB plane is its upper part, the LSB
+plane its (unsigned) lower part, and each plane is contiguous in memory so that it can be read alone. Reading only the
+MSB plane floors the number. The floor costs every key the same mean offset, ``-sum(q) * 2^(lsb_bits - 1)``, which
+softmax cancels, so no midpoint is added back.
 
-On chip every number is a signed 12-bit word, aligned to the *left*: one more plane then only fills in lower bits, and the
-scale does not change between the first and the second pass. Planes 4+4, 6+4 and 8+4 fit. 10+4 has two bits more than the
-word: the second pass fills two and drops two. With 12+4 the second pass could not change the word at all, so it is refused.
+On chip every number is a signed 12-bit word, aligned to the *left*: one more plane then only fills in lower bits, and
+the scale does not change between the first and the second pass. Planes 4+4, 6+4 and 8+4 fit. 10+4 has two bits more
+than the word: the second pass fills two and drops two. With 12+4 the second pass could not change the word at all, so
+it is refused.
 """
 
 import math
@@ -26,7 +27,9 @@ Granularity = Literal["tensor", "head", "channel"]
 
 @dataclass(frozen=True)
 class Quantised:
-    """``values`` (int16, the tensor's shape) times ``scale`` (float64, broadcasts against it) approximates the tensor."""
+    """``values`` (int16, the tensor's shape) times ``scale`` (float64, broadcasts against it) approximates the
+    tensor.
+    """
 
     values: NDArray[np.int16]
     scale: NDArray[np.float64]
@@ -62,7 +65,9 @@ def quantise(x: ArrayLike, bits: int, per: Granularity = "tensor") -> Quantised:
 
 
 def split_planes(values: ArrayLike, lsb_bits: int) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Upper (signed) and lower (unsigned, ``lsb_bits`` wide) plane of integers; ``(msb << lsb_bits) | lsb`` restores them."""
+    """Upper (signed) and lower (unsigned, ``lsb_bits`` wide) plane of integers; ``(msb << lsb_bits) | lsb`` restores
+    them.
+    """
     values = np.asarray(values, np.int16)
     return values >> lsb_bits, values & ((1 << lsb_bits) - 1)
 

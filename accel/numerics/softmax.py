@@ -1,7 +1,8 @@
 """Golden softmax: base-2 exponent, running integer maximum, one reciprocal per row; bit-true, NumPy, one row at a time.
 
-The score line is the unit of work: the lanes of one line see the same running maximum. A later line may raise it; what was
-stored before is then shifted right by the difference when it is read back. Formats are in :mod:`accel.units.softmax`.
+The score line is the unit of work: the lanes of one line see the same running maximum. A later line may raise it;
+what was stored before is then shifted right by the difference when it is read back. Formats are in
+:mod:`accel.units.softmax`.
 """
 
 import functools
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from accel.numerics.quantise import encode_scale
 from accel.units.softmax import (
     EXPONENT_BITS,
     MANTISSA_BITS,
@@ -25,14 +27,14 @@ from accel.units.softmax import (
     WEIGHT_BITS,
 )
 
-from accel.numerics.quantise import encode_scale
-
 Int = NDArray[np.int64]
 NO_MAXIMUM = -(1 << (SCORE_BITS - SCORE_FRACTION_BITS))  # below every possible maximum
 
 
 def score_scale(q_scale: float, k_scale: float, head_dim: int) -> tuple[int, int]:
-    """Mantissa and shift that take a raw dot product to log2 units: q and k word scales, log2(e) and 1/sqrt(head_dim)."""
+    """Mantissa and shift that take a raw dot product to log2 units: q and k word scales, log2(e) and
+    1/sqrt(head_dim).
+    """
     real = q_scale * k_scale * math.log2(math.e) / math.sqrt(head_dim)
     return encode_scale(real * (1 << SCORE_FRACTION_BITS), SCALE_BITS)
 
@@ -79,7 +81,9 @@ class RowSum:
 
 @dataclass(frozen=True)
 class SoftmaxRow:
-    """One finished row: ``weights`` (n, 12 bit) for the PV array, ``probabilities`` (n, 12 fraction bits), and its sum."""
+    """One finished row: ``weights`` (n, 12 bit) for the PV array, ``probabilities`` (n, 12 fraction bits), and its
+    sum.
+    """
 
     weights: Int
     probabilities: Int

@@ -1,7 +1,7 @@
 """What a unit's simulator and its hardware both need: formats, depths and latencies, each derived in one place.
 
-One file per unit, with the unit's name. ``implementation`` finds a unit's module by the name an :class:`~accel.arch.Arch`
-gives, so that a new implementation is one new file.
+One file per unit, with the unit's name. ``implementation`` finds a unit's module by the name an
+:class:`~accel.arch.Arch` gives, so that a new implementation is one new file.
 """
 
 import difflib
@@ -22,5 +22,7 @@ def implementation(package: str, name: str) -> ModuleType:
     if name not in known:
         near = difflib.get_close_matches(name, known, 1, 0.5)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"{package.split('.')[-1]}.unit = {name}: no such implementation; {hint}known: {', '.join(known)}")
+        raise UserError(
+            f"{package.split('.')[-1]}.unit = {name}: no such implementation; {hint}known: {', '.join(known)}"
+        )
     return importlib.import_module(f"{package}.{name}")

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from accel.arch import Arch
 
 JOB_START_CYCLES = 2  # read the job, then the first word of its keep list
-ADDRESS_CYCLES = 1  # address register of a lane into its FIFO
-ADDRESS_CROSSBAR_CYCLES = 1
 DATA_CROSSBAR_CYCLES = 1
 CONVERT_CYCLES = 1  # bit-select multiplexers
 SRAM_WRITE_CYCLES = 1
@@ -40,4 +38,6 @@ def row_stride_bytes(head_dim: int, bits: int, atom_bytes: int, heads: int = 1) 
 
 def fused_heads(head_dim: int, bits: int, atom_bytes: int) -> int:
     """2 where storing two heads side by side saves memory accesses (6 bit: 96 bytes instead of 2 x 64), else 1."""
-    return 2 if row_stride_bytes(head_dim, bits, atom_bytes, 2) < 2 * row_stride_bytes(head_dim, bits, atom_bytes) else 1
+    return (
+        2 if row_stride_bytes(head_dim, bits, atom_bytes, 2) < 2 * row_stride_bytes(head_dim, bits, atom_bytes) else 1
+    )

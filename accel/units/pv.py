@@ -1,4 +1,6 @@
-"""PV array: one line of V rows weighted and added into the output row per cycle, then normalisation by the reciprocal."""
+"""PV array: one line of V rows weighted and added into the output row per cycle, then normalisation by the
+reciprocal.
+"""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,6 @@
-"""The engine as a whole: counts that are known in advance, bounds that no machine beats, order, and monotonic resources."""
+"""The engine as a whole: counts that are known in advance, bounds that no machine beats, order, and monotonic
+resources.
+"""
 
 from itertools import pairwise
 
@@ -44,7 +46,8 @@ def one_head(arch: Arch, keys: int, kept: int, head_dim: int = 64, **fields: int
         "opcode": Opcode.ATTEND, "flags": Flag.FIRST_TILE | Flag.LAST_TILE, "msb_bits": 8, "value_bits": 8, "group": 1,
         "head_dim": head_dim, "queries": 1, "keys": keys, "keep_values": kept,
         "value_fetch": ValueFetch.RESIDENT if kept == keys else ValueFetch.SELECTED,
-        "q_address": 0, "k_msb_address": 1 << 20, "k_lsb_address": 2 << 20, "v_address": 3 << 20, "output_address": 4 << 20,
+        "q_address": 0, "k_msb_address": 1 << 20, "k_lsb_address": 2 << 20, "v_address": 3 << 20,
+        "output_address": 4 << 20,
     }  # fmt: skip
     tokens = {"opcode": Opcode.TOKENS, "flags": Flag.RESTART, "keys": keys}
     program = Program(jobs_of([tokens, row | fields]))
@@ -81,7 +84,18 @@ def test_rows_go_through_the_units_in_order(small: tuple[Arch, Work, Timing]) ->
     """Each row passes the stages one after the other, and rows do not overtake one another where they must not."""
     _, work, timing = small
     time, second = timing.times.row, work.rows["lsb"] == 1
-    stages = ["qk_start", "qk_end", "final", "pass2_start", "pass2_end", "loaded", "take", "handoff", "emitted", "pv_start"]
+    stages = [
+        "qk_start",
+        "qk_end",
+        "final",
+        "pass2_start",
+        "pass2_end",
+        "loaded",
+        "take",
+        "handoff",
+        "emitted",
+        "pv_start",
+    ]
     for before, after in pairwise(stages):
         assert (time[before] <= time[after]).all(), (before, after)
     assert (time["lsb_start"][~second] == NEVER).all()
@@ -103,11 +117,11 @@ def test_same_seed_same_times(small: tuple[Arch, Work, Timing]) -> None:
 def test_unloaded_latency_is_the_sum_of_the_stages(keys: int) -> None:
     """One dense row alone: from the K fetch to the output, every stage's latency and nothing else.
 
-    A query of 96 bytes and keys of 64 bytes leave the queues as fast as the crossbar takes them; what is measured here is
-    the chain behind the last key's arrival.
+    A query of 96 bytes and keys of 64 bytes leave the queues as fast as the crossbar takes them; what is measured
+    here is the chain behind the last key's arrival.
     """
     arch = load_arch("spatten")
-    work, timing = simulate(arch, one_head(arch, keys, keys))
+    timing = simulate(arch, one_head(arch, keys, keys))[1]
     time = timing.times.row[0]
     qk, softmax = QkUnit.of(arch), SoftmaxUnit.of(arch)
     assert time["decided"] == time["qk_end"] + qk.latency_cycles + softmax.exponent_cycles + softmax.test_cycles

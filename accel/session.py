@@ -75,6 +75,7 @@ def report_of(
     counted = counts(arch, work, recorded, timing)
     baselines = baseline_bytes(work, dense)
     moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
+    useful = sum(counted["dram_useful_bytes"].values()) + counted["dram_write_bytes"]
     latency_s = timing.cycles / (arch.clock_MHz * 1e6)
     energy = run_energy(arch, counted, timing.cycles)
     done = 2 * sum(counted["macs"].values())
@@ -90,6 +91,7 @@ def report_of(
         "counts": counted,
         "baseline_bytes": baselines,
         "dram_reduction": {name: size / moved for name, size in baselines.items()},
+        "dram_reduction_useful": {name: size / useful for name, size in baselines.items()},
         "operations": {
             "done": done,
             "without_second_passes": macs_once,
@@ -151,7 +153,7 @@ def run_trace(
         workload={
             "name": trace.name,
             "kind": "trace",
-            "source": trace.source.path,
+            "source": Path(trace.source.path).name,
             "sha256": trace.source.sha256,
             "config": trace.config,
             "rows": trace.rows,
@@ -163,7 +165,7 @@ def run_trace(
         notes=trace.notes,
     )
     run.report["trace_counts"] = {
-        "useful_bytes_rows_of_8": useful_bytes(trace, round_to=8),
+        "useful_bytes_rows_of_8": {name: int(size) for name, size in useful_bytes(trace, round_to=8).items()},
         "operations": operations(trace),
     }
     cycles = [run.timing.cycles]

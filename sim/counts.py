@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.units.importance import TOKEN_SCORE_BITS
-from accel.units.softmax import EXPONENT_BITS, SCORE_FRACTION_BITS
+from accel.units.softmax import STORED_BITS
 from sim.engine import Timing
 from sim.values import Recorded
 from sim.work import Work
 
 ADDRESS_BYTES = 8  # one entry of an address FIFO; the paper's Table I
-SCORE_WORD_BITS = EXPONENT_BITS + SCORE_FRACTION_BITS - 2  # an exponent and the maximum it refers to
 BASELINES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
@@ -70,12 +69,12 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "sram_read_bytes": {
             "k": _sum(passes * dims) * word // 8,
             "v": _sum(rows["kept"] * dims) * word // 8,
-            "score": _sum(rows["keys"]) * SCORE_WORD_BITS // 8,
+            "score": _sum(rows["keys"]) * STORED_BITS // 8,
         },
         "sram_write_bytes": {
             "k": (_sum(jobs["keys"] * jobs["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
             "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident])) * word // 8,
-            "score": exponents * SCORE_WORD_BITS // 8,
+            "score": exponents * STORED_BITS // 8,
         },
         "softmax": {"exponentials": exponents, "reciprocals": len(rows), "normalisations": _sum(rows["keys"])},
         "topk": {

@@ -11,11 +11,13 @@ from typing import Any
 from accel.arch import Arch, archs, load_arch
 from accel.cost.energy import sram_macros
 from accel.cost.factors import Figure, Technology, load_technology, published
+from accel.units.softmax import STORED_BITS, WEIGHT_BITS
 from accel.units.topk import TopKUnit
 
 UM2_PER_MM2 = 1e6
 ADDRESS_BITS = 64  # the paper's address FIFOs are 8 bytes wide
 BEAT_BITS = 128  # and its data FIFOs 16 bytes
+TAG_BYTES = 2  # lane and line of an access under way
 ACCUMULATOR_BITS = 32  # importance accumulators
 COMPARATOR_ARRAYS = 2  # smaller than the pivot, larger than the pivot
 TOPK_ENGINES = 2  # token and head importance share one, local values have the other
@@ -111,7 +113,10 @@ def area(arch: Arch) -> AreaReport:
     ):
         macros = sram_macros(multipliers)
         ledger.sram(part, macros, "kv", size / macros)
-    ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * arch.value_bits / 8)
+    ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * STORED_BITS / 8)
+    # Kept weights and their positions wait for V.
+    weight_bits = WEIGHT_BITS + TopKUnit.of(arch, WEIGHT_BITS).index_bits
+    ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * weight_bits / 8)
 
     ledger.operation("softmax", "lanes", arch.softmax.lanes, "exponential")
     ledger.operation("softmax", "lanes (probabilities)", arch.softmax.lanes, "normalisation")
@@ -136,7 +141,8 @@ def area(arch: Arch) -> AreaReport:
     ledger.operation("crossbar", "address multiplexer bits", address_muxes, "multiplexer_bit")
     ledger.operation("crossbar", "data multiplexer bits", lanes * (channels - 1) * BEAT_BITS, "multiplexer_bit")
     ledger.sram("fifos", lanes, "fifo", 512 * math.ceil(arch.fetcher.address_fifo_depth / 64))
-    ledger.sram("fifos", lanes, "fifo", 1024 * math.ceil(arch.fetcher.outstanding_per_channel / 64))
+    # Data goes straight to the SRAM banks; a channel only remembers which lane and line each access under way is for.
+    ledger.sram("fifos", channels, "fifo", TAG_BYTES * arch.fetcher.outstanding_per_channel)
     query_bits = arch.fetcher.query_slots * arch.max_head_dim * arch.value_bits
     ledger.primitive("query_registers", "register_bits", query_bits, "register_bit")
 

@@ -23,6 +23,7 @@ SCORE_BITS = 22
 SCALE_BITS = 16  # mantissa of the score scale, normalised: its top bit is set
 EXPONENT_BITS = 20
 TABLE_BITS = 16
+STORED_BITS = EXPONENT_BITS + SCORE_BITS - SCORE_FRACTION_BITS  # score buffer: an exponent, the maximum it refers to
 MANTISSA_BITS = 16  # of the row sum, before the reciprocal
 THRESHOLD_BITS = 16
 WEIGHT_BITS = 12

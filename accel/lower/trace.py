@@ -17,7 +17,8 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
     arrival. V of a row that keeps every key is fetched without waiting for its probabilities.
 
     Raises:
-        UserError: a row is longer than the machine's tile, or widths change between rows of one trace.
+        UserError: a row is longer than the machine's tile, tokens return that had been pruned, or widths change
+            between rows of one trace.
     """
     widths = np.unique(np.stack([trace.key_msb_bits, trace.key_lsb_bits, trace.value_bits, trace.head_dim]), axis=1)
     if widths.shape[1] != 1:
@@ -44,17 +45,26 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
         if name != "k_lsb" or lsb_bits
     }
     columns = {name: column.tolist() for name, column in trace.columns()}
-    pending_prune = 0
+    listed = pending = 0  # length of the keep list (0: all live tokens), and k of a top-k that is due
     for r in range(rows):
+        layer, head, keys, kept = columns["layer"][r], columns["head"][r], columns["keys"][r], columns["values"][r]
+        live = columns["live_tokens"][r]
         if columns["iteration"][r] != iteration:
             flags = Flag.RESTART if iteration < 0 else Flag.NONE
             iteration = columns["iteration"][r]
-            items.append({"opcode": Opcode.TOKENS, "flags": flags, "keys": columns["live_tokens"][r]})
-            if pending_prune:
-                items.append({"opcode": Opcode.PRUNE_TOKENS, "flags": Flag.RESTART, "keep_values": pending_prune})
-                pending_prune = 0
-        layer, head, keys, kept = columns["layer"][r], columns["head"][r], columns["keys"][r], columns["values"][r]
-        flags = Flag.KEEP_LIST | Flag.FIRST_TILE | Flag.LAST_TILE
+            items.append({"opcode": Opcode.TOKENS, "flags": flags, "keys": live})
+            listed = 0
+        due = pending or (keys if keys < (listed or live) else 0)
+        if due:
+            flags = Flag.NONE if listed else Flag.RESTART
+            items.append({"opcode": Opcode.PRUNE_TOKENS, "flags": flags, "keep_values": due})
+            listed, pending = due, 0
+        if keys != (listed or live):
+            raise UserError(
+                f"trace {trace.name}: iteration {iteration}, layer {layer}, head {head}: {keys} keys, but the top-k "
+                f"before left {listed or live}; a pruned token cannot return within one generated token"
+            )
+        flags = Flag.FIRST_TILE | Flag.LAST_TILE | (Flag.KEEP_LIST if listed else Flag.NONE)
         flags |= Flag.ACCUMULATE if columns["accumulate_importance"][r] else Flag.NONE
         flags |= Flag.HALVE if columns["rescale_importance"][r] else Flag.NONE
         items.append(
@@ -84,10 +94,7 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
             }
         )
         if columns["token_topk"][r] >= 0:
-            if r + 1 < rows and columns["iteration"][r + 1] != iteration:
-                pending_prune = columns["token_topk"][r]
-            else:
-                items.append({"opcode": Opcode.PRUNE_TOKENS, "keep_values": columns["token_topk"][r]})
+            pending = columns["token_topk"][r]
     jobs = jobs_of(items)
     fuse_pairs(jobs, layout)
     program = Program(jobs)

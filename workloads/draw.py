@@ -5,37 +5,32 @@ The score of query q for token t, in log2 units, in query head h of layer l, is
     level(l, h, distance) + spread(l, h) * (token effect(l, h, t) + row noise(q, t))
 
 * level: ``-recency(l, h) * log2(1 + distance)``.
-* token effect: normal, fixed for a sequence; a sum of a part common to the network, one of the layer and one of the head.
+* token effect: fixed for a sequence; the sum of parts of the network, the layer and the head, each log-normal with skew
+  ``token_skew``: some tokens, such as articles and full stops, draw more attention than a normal distribution gives any.
 * row noise: normal, new for every row. Effect and noise together have variance 1.
 * both are alike for neighbouring tokens: correlation ``run_strength * exp(-gap / run_length_tokens)``.
 * spread and recency differ between heads by one log-normal factor, the sharpness of the head.
 
-Token 0 is the attention sink from layer ``sink_from_layer`` on: there its probability is drawn instead, as log2 of the odds
-against all other tokens of the row: a normal value of the head plus row noise. (A score of its own, drawn apart from the
-others, makes the largest probabilities far too large: heads with high scores elsewhere have a higher sink as well.)
+Token 0 is the attention sink from layer ``sink_from_layer`` on: there its probability is drawn instead, as log2 of the
+odds against all other tokens of the row: a normal value of the head plus row noise. (A score of its own, drawn apart
+from the others, makes the largest probabilities far too large: heads with high scores elsewhere have a high sink too.)
 
-The parameters are moments of recorded scores (``workloads.fit_draw``); docs/drawn-scores.md says what fits and what not.
+The parameters are moments of recorded scores (``workloads.fit_draw``); docs/drawn-scores.md says how well they fit.
 """
 
-import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numba import njit
 from numpy.typing import NDArray
 
 from accel.errors import UserError
 from accel.program import Flag, Jobs
 from accel.units.softmax import SCORE_BITS, SCORE_FRACTION_BITS
+from workloads.score_parameters import ScoreParameters, load_distribution
 
 Float32 = NDArray[np.float32]
-DISTRIBUTION_PATH = Path(__file__).with_name("score_distribution.yaml")
-DEFAULT_NETWORK = "smollm2"
 
 _ONE = np.float32(1 << SCORE_FRACTION_BITS)
 _TOP = (1 << (SCORE_BITS - 1)) - 1
@@ -43,87 +38,16 @@ _TOP = (1 << (SCORE_BITS - 1)) - 1
 _ROWS, _HEAD_SHAPE, _NETWORK_EFFECT, _LAYER_EFFECT, _HEAD_EFFECT = range(5)
 
 
-@dataclass(frozen=True)
-class ScoreParameters:
-    """One network's distribution. Raises UserError for a value that is no number or out of range."""
-
-    spread_log2: float  # standard deviation of a row's scores around their level, mean over heads; > 0
-    recency_log2_per_doubling: float  # fall of the level when 1 + distance doubles, mean over heads
-    head_variation: float  # of spread and recency together, between heads: standard deviation / mean; >= 0
-    sink_log2_odds: float  # log2(p / (1 - p)), p: probability of token 0; middle of the heads
-    sink_variation_log2: float  # its standard deviation between heads; >= 0
-    sink_from_layer: int  # layers before this one treat token 0 like any other; >= 0
-    network_share: float  # of the variance around the level: common to a token in all layers and heads
-    layer_share: float  # the same, common to a token in the heads of one layer
-    head_share: float  # the same, common to a token in the rows of one head; the row's own noise has the rest
-    run_strength: float  # correlation of neighbouring tokens as the gap goes to 0; 0 .. 1
-    run_length_tokens: float  # gap at which it has fallen to 1/e; > 0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number:
-                raise UserError(f"score distribution: {name} = {value!r}: must be a finite number")
-        for name in ("head_variation", "sink_variation_log2"):
-            if getattr(self, name) < 0:
-                raise UserError(f"score distribution: {name} = {getattr(self, name)}: must be 0 or more")
-        for name in ("spread_log2", "run_length_tokens"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"score distribution: {name} = {getattr(self, name)}: must be above 0")
-        for name in ("network_share", "layer_share", "head_share", "run_strength"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"score distribution: {name} = {getattr(self, name)}: must be 0 to 1")
-        if self.network_share + self.layer_share + self.head_share > 1:
-            raise UserError("score distribution: network_share + layer_share + head_share: must be at most 1")
-        if self.sink_from_layer != int(self.sink_from_layer) or self.sink_from_layer < 0:
-            raise UserError(f"score distribution: sink_from_layer = {self.sink_from_layer}: must be a layer, 0 or more")
-
-
-def parameters_of(values: Mapping[str, Any]) -> ScoreParameters:
-    """Parameters from a mapping of their names. Raises UserError for an unknown, missing or impossible one."""
-    known = [f.name for f in fields(ScoreParameters)]
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            raise UserError(
-                f"score distribution: no parameter {name!r}; " + (f"did you mean {close[0]}?" if close else f"{known}")
-            )
-    missing = [name for name in known if name not in values]
-    if missing:
-        raise UserError(f"score distribution: parameter {missing[0]} is missing")
-    return ScoreParameters(**values)
-
-
-def load_distribution(network: str = DEFAULT_NETWORK, path: Path | None = None) -> dict[str, Any]:
-    """A network's entry of the YAML file: ``parameters`` (ScoreParameters), ``provenance``, ``recorded``, ``drawn``.
-
-    Raises:
-        UserError: file unreadable, unknown network, or bad parameters.
-    """
-    source = path or DISTRIBUTION_PATH
-    try:
-        networks = yaml.safe_load(source.read_text(encoding="utf-8"))["networks"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{source}: not a readable score distribution ({reason})") from error
-    if not isinstance(networks, dict) or network not in networks:
-        names = ", ".join(map(str, networks)) if isinstance(networks, dict) else "none"
-        raise UserError(f"{source}: no network {network!r}; there are: {names}")
-    entry = networks[network]
-    if not isinstance(entry, dict) or not isinstance(entry.get("parameters"), dict):
-        raise UserError(f"{source}: network {network} has no parameters; expected name: number lines")
-    return {**entry, "parameters": parameters_of(entry["parameters"])}
-
-
 class DrawnScores:
     """Source of scores for rows whose tensors are not known.
 
     One object is one text: what a token is worth to the network, a layer and a head does not change over its life and
-    does not depend on the calls; the noise of the rows follows the order of the calls. Same seed and calls, same numbers.
+    does not depend on the calls; the noise of the rows follows the order of the calls. Same seed and calls, same
+    numbers.
 
     Args:
         seed: 0 or more.
-        parameters: None: the fitted ones of ``DEFAULT_NETWORK``.
+        parameters: None: those fitted to SmolLM2.
 
     Raises:
         UserError: a negative seed.
@@ -144,9 +68,9 @@ class DrawnScores:
     def scores(self, jobs: Jobs, tokens: NDArray[np.int32], rows: int) -> NDArray[np.int64]:
         """Scores int64 (rows, len(tokens)), ``SCORE_FRACTION_BITS`` fraction bits, saturated to ``SCORE_BITS``.
 
-        ``jobs`` (dtype JOB) all see ``tokens`` (int32, ascending); rows are those of the jobs in order, ``query * group +
-        member`` within a job. A single query is the newest token, the last one; the queries of a causal job are those
-        from ``first_visible`` on; those of any other job are spread evenly over the tokens.
+        ``jobs`` (dtype JOB) all see ``tokens`` (int32, ascending); rows are those of the jobs in order, in a job
+        ``query * group + member``. A single query is the newest token, the last one; the queries of a causal job are
+        those from ``first_visible`` on; those of any other job are spread evenly over the tokens.
 
         Raises:
             UserError: ``rows`` is not what the jobs have, or the tokens are not ascending from 0 on.
@@ -210,7 +134,9 @@ class _TokenEffects:
         self._pairs: dict[tuple[int, int], int] = {}
         self._streams: dict[tuple[int, ...], _Stream] = {}
         self.table = np.zeros((0, 0), np.float32)
-        self.spread = self.recency = self.sink = np.zeros(0, np.float32)
+        self.spread: Float32 = np.zeros(0, np.float32)
+        self.recency: Float32 = np.zeros(0, np.float32)
+        self.sink: Float32 = np.zeros(0, np.float32)
 
     def rows(self, layer: NDArray[Any], head: NDArray[Any], length: int) -> NDArray[np.int64]:
         """Table row of each (layer, head), after growing the table to ``length`` tokens."""
@@ -264,12 +190,12 @@ class _TokenEffects:
 
 
 class _Stream:
-    """A normal sequence over token numbers, variance 1, with runs; grows at its end."""
+    """A sequence over token numbers, mean 0, variance 1, skewed, with runs; grows at its end."""
 
     def __init__(self, generator: np.random.Generator, parameters: ScoreParameters) -> None:
         self._generator, self._p = generator, parameters
-        self._last = np.zeros(0, np.float32)
-        self._values = np.zeros(0, np.float32)
+        self._last: Float32 = np.zeros(0, np.float32)
+        self._values: Float32 = np.zeros(0, np.float32)
 
     def first(self, length: int) -> Float32:
         """The first ``length`` values; the same ones whatever was asked for before."""
@@ -280,8 +206,18 @@ class _Stream:
             _run(run, np.full(run.shape[1], math.exp(-1 / self._p.run_length_tokens), np.float32))
             fresh = _mix(run[0, len(self._last) :], normal[1], self._p.run_strength)
             self._last = run[0, -1:]
-            self._values = np.append(self._values, fresh)
+            self._values = np.append(self._values, _skewed(fresh, self._p.token_skew))
         return self._values[:length]
+
+
+def _skewed(normal: Float32, skew: float) -> Float32:
+    """The log-normal of standard normal numbers that has this skewness, brought to mean 0 and variance 1."""
+    if skew == 0:
+        return normal
+    # Its skewness is (w + 2) sqrt(w - 1), w = exp(variance of the logarithm): a cubic in w with one root above 1.
+    w = float(np.roots([1.0, 3.0, 0.0, -4.0 - skew * skew]).real.max())
+    scaled = np.exp(np.float32(math.sqrt(math.log(w))) * normal)
+    return ((scaled - math.sqrt(w)) / math.sqrt(w * (w - 1))).astype(np.float32)
 
 
 def _log2_sum(scores: Float32) -> Float32:

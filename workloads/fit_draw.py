@@ -1,8 +1,8 @@
 """Fit the distribution of drawn scores to recorded rows: `python -m workloads.fit_draw [--write]`.
 
-Runs SmolLM2 and MiniLM over Wikipedia pages (`accel models get smollm2`, `minilm`, `wikipedia`; the `nets` extra), reads the
-parameters off the scores of some pages, and prints what recorded rows of OTHER pages do to the machine next to what drawn
-rows do. `--write` replaces score_distribution.yaml. The simulator needs none of this at run time.
+Runs SmolLM2 and MiniLM over Wikipedia pages (`accel models get smollm2`, `minilm`, `wikipedia`; the `nets` extra),
+reads the parameters off the scores of some pages, and prints what recorded rows of OTHER pages do to the machine next
+to what drawn rows do. `--write` replaces score_distribution.yaml. The simulator needs none of this at run time.
 """
 
 import argparse
@@ -18,14 +18,16 @@ import numpy as np
 import yaml
 
 from accel.errors import UserError
-from workloads.draw import DISTRIBUTION_PATH, DrawnScores, parameters_of
+from workloads.draw import DrawnScores
 from workloads.nets import quality, store, text
 from workloads.nets.attention import AttentionCall, record
 from workloads.nets.minilm import MiniLM
 from workloads.nets.smollm2 import SmolLM2
+from workloads.score_parameters import DISTRIBUTION_PATH, parameters_of
 from workloads.score_statistics import ScoreSample, draw_sample, effects, fit_runs, moments
 
 PAGES = 4  # to fit; as many again to check
+SEEDS = 8  # drawn networks that are averaged
 QUERIES = 32  # consecutive decode steps, as in the published traces; spread evenly over an encoder's tokens
 CONTEXTS = (1024, 256)  # tokens; the first one is fitted, all are checked
 ENCODER_TOKENS = 256
@@ -34,7 +36,7 @@ _HEADER = """\
 # Written by `python -m workloads.fit_draw --write`; do not edit by hand. docs/drawn-scores.md explains every name.
 # parameters: moments of the recorded scores of the fitted pages.
 # recorded, drawn: the same figures of recorded rows of the checked pages, and of rows drawn with the parameters
-# (seeds 1, 2, ...), means over pages or seeds.
+# (seeds 1 .. 8), means over pages or seeds.
 """
 
 Figures = dict[str, float]
@@ -145,12 +147,13 @@ def fit_network(
         print(f"  {parameter:30s} {value:8.4g}")
     for context, recorded in samples.items():
         checked = recorded[half:]
-        drawn = [draw_sample(sample, DrawnScores(seed, parameters)) for seed, sample in enumerate(checked, 1)]
+        drawn = [draw_sample(checked[0], DrawnScores(seed, parameters)) for seed in range(1, SEEDS + 1)]
         real, made = mean_effects(checked), mean_effects(drawn)
         entry["recorded"][f"context_{context}"], entry["drawn"][f"context_{context}"] = real, made
         print(f"  {'context ' + str(context):30s} recorded    drawn")
         for figure in real:
-            print(f"  {figure:30s} {real[figure]:8.3f} {made[figure]:8.3f}  {100 * (made[figure] / real[figure] - 1):+5.0f} %")
+            excess = 100 * (made[figure] / real[figure] - 1)
+            print(f"  {figure:30s} {real[figure]:8.3f} {made[figure]:8.3f}  {excess:+5.0f} %")
     return entry
 
 

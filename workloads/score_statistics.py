@@ -1,9 +1,10 @@
 """What a score distribution is judged by, computed alike from recorded and from drawn scores.
 
-A `ScoreSample` holds the scores of one text. `moments` reads the parameters of `workloads.draw` off it; `effects` computes
-what the scores do to the machine: how flat rows are, how long quick-select takes, which tokens survive.
+A `ScoreSample` holds the scores of one text. `moments` reads the parameters of `workloads.draw` off it; `effects`
+computes what the scores do to the machine: how flat rows are, how long quick-select takes, which tokens survive.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ class ScoreSample(NamedTuple):
 
 
 def draw_sample(like: ScoreSample, source: DrawnScores) -> ScoreSample:
-    """Drawn scores of the same shape: a decode step per query or, where every query sees all tokens, one call a head."""
+    """Drawn scores of the same shape: a call per decode step, or one call where every query sees all tokens."""
     layers, heads, queries, length = like.scores.shape
     out = np.full(like.scores.shape, -np.inf)
     pairs = [{"layer": layer, "head": head, "group": 1} for layer in range(layers) for head in range(heads)]
@@ -54,9 +55,9 @@ def draw_sample(like: ScoreSample, source: DrawnScores) -> ScoreSample:
     return ScoreSample(out, like.places)
 
 
-# ---- moments ------------------------------------------------------------------------------------------------------------
+# ---- moments -------------------------------------------------------------------------------------------------------
 def moments(sample: ScoreSample) -> tuple[dict[str, float], Floats]:
-    """Parameters of `ScoreParameters` by name, without the two of runs, and the correlation at `_LAGS` for `fit_runs`."""
+    """`ScoreParameters` by name, without the two of runs, and the correlation at `_LAGS` for `fit_runs`."""
     scores, places = sample.scores.astype(np.float64), sample.places
     tokens = np.arange(scores.shape[-1])
     distance = np.abs(places[:, None] - tokens)
@@ -68,6 +69,9 @@ def moments(sample: ScoreSample) -> tuple[dict[str, float], Floats]:
     weight /= weight.sum()
     centred = doublings - (weight * doublings).sum()
     slope = np.einsum("qt,lhqt->lh", weight * centred, scores) / (weight * centred**2).sum()
+    # One factor stands for spread and recency, so it is read off the deviation that both make together.
+    mean = (scores * body).sum(-1, keepdims=True) / body.sum(-1)[:, None]
+    whole = np.sqrt((((scores - mean) ** 2 * body).sum(-1) / body.sum(-1)).mean(-1))
     rest = scores - slope[..., None, None] * doublings
     rest -= (rest * body).sum(-1, keepdims=True) / body.sum(-1)[:, None]
     # Only tokens that every query sees can be compared between queries.
@@ -85,7 +89,7 @@ def moments(sample: ScoreSample) -> tuple[dict[str, float], Floats]:
     found = {
         "spread_log2": spread.mean(),
         "recency_log2_per_doubling": -slope.mean(),
-        "head_variation": (spread.std() / spread.mean() + slope.std() / abs(slope.mean())) / 2,
+        "head_variation": whole.std() / whole.mean(),
         "sink_log2_odds": middle,
         # Nine tenths of a normal distribution lie below 1.2816 standard deviations.
         "sink_variation_log2": np.sqrt(max(0.0, ((high - middle) / 1.2816) ** 2 - row_variance)),
@@ -93,9 +97,20 @@ def moments(sample: ScoreSample) -> tuple[dict[str, float], Floats]:
         "network_share": max(0.0, network),
         "layer_share": max(0.0, layer - network),
         "head_share": max(0.0, head - layer),
+        "token_skew": _part_skew(common, np.array([network, layer - network, head - layer])),
     }
     lagged = [(common[..., :-lag] * common[..., lag:]).mean() for lag in _LAGS]
     return {name: float(value) for name, value in found.items()}, np.array(lagged)
+
+
+def _part_skew(unit: Floats, shares: Floats) -> float:
+    """Skewness of each of independent parts with these shares of the variance, of which a token's worth to a head is
+    the sum; mean over heads.
+    """
+    worth = unit.mean(2)
+    measured = ((worth**3).mean(-1) / (worth**2).mean(-1) ** 1.5).mean()
+    parts = np.maximum(shares, 0)
+    return float(np.clip(measured / ((parts / parts.sum()) ** 1.5).sum(), 0, 4))
 
 
 def _log2_odds(scores: NDArray[np.floating]) -> Floats:
@@ -132,9 +147,9 @@ def fit_runs(lagged: Floats, tokens: int) -> tuple[float, float]:
     return float(strength), length
 
 
-# ---- effects on the machine ---------------------------------------------------------------------------------------------
+# ---- effects on the machine ----------------------------------------------------------------------------------------
 def weights_of(scores: Floats) -> NDArray[np.int64]:
-    """12-bit weights of one row of log2 scores (n,), relative to the integer maximum of the row, as the softmax unit has."""
+    """12-bit weights of one row of log2 scores (n,), relative to the row's integer maximum, as the softmax unit has."""
     words = np.rint(scores * (1 << SCORE_FRACTION_BITS)).astype(np.int64)
     maximum = -(-int(words.max()) >> SCORE_FRACTION_BITS)
     shift = EXPONENT_BITS - WEIGHT_BITS
@@ -178,7 +193,7 @@ def effects(sample: ScoreSample, seed: int = 0) -> dict[str, float]:
     pruned = [row[kept] for kept, query in pairs for row in _sampled(query, share, rng)]
     found |= {f"pruned_{name}": value for name, value in _row_figures(pruned, rng).items()}
     top = np.array([query[kept].sum() / query.sum() for query, kept in zip(importance, survivors, strict=True)])
-    after = [len(np.intersect1d(a, b)) / keep for a, b in zip(survivors, survivors[1:], strict=False)]
+    after = [len(np.intersect1d(a, b)) / keep for a, b in itertools.pairwise(survivors)]
     # Layer 0 alone decides what the next layers see where a trace prunes after it.
     early = [np.argsort(-query, kind="stable")[:keep] for query in probabilities[0].sum(0)]
     found["importance_of_survivors"] = float(top.mean())

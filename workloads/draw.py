@@ -6,7 +6,7 @@ The score of query q for token t, in log2 units, in query head h of layer l, is
 
 * level: ``-recency(l, h) * log2(1 + distance)``.
 * token effect: fixed for a sequence; the sum of parts of the network, the layer and the head, each log-normal with skew
-  ``token_skew``: some tokens, such as articles and full stops, draw more attention than a normal distribution gives any.
+  ``token_skew``: some tokens, such as articles and full stops, draw more than a normal distribution allows.
 * row noise: normal, new for every row. Effect and noise together have variance 1.
 * both are alike for neighbouring tokens: correlation ``run_strength * exp(-gap / run_length_tokens)``.
 * spread and recency differ between heads by one log-normal factor, the sharpness of the head.

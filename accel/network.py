@@ -5,6 +5,8 @@ query heads of a group share theirs, since a job has one score scale. A prefill 
 tokens that are generated later keep those scales, widened by ``HEADROOM``, and saturate beyond. With ``key_scale``
 channel, K has a scale per head and channel, and that of a channel is multiplied into Q before Q is quantised.
 
+Where heads are pruned, all V heads of a layer share one scale: head importance compares their output words.
+
 *Token pruning.* An encoder loses tokens from layer to layer. A decoder keeps its whole prompt and prunes in the
 decode steps.
 """
@@ -132,6 +134,8 @@ class EngineAttention:
         return self.executor.run(jobs, tensors=tensors)
 
     def _prefill(self, layer: int, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        if layer == 0 and self.lowering.kernel.mask == "none":
+            self.lowering.check_prefill(self._tokens)
         if len(self._stores) != layer:
             raise UserError(f"attention of layer {layer} after layer {len(self._stores) - 1}: layers come in order")
         count = k.shape[1]
@@ -162,6 +166,9 @@ class EngineAttention:
         room = HEADROOM if kernel.keys > self._tokens else 1.0
         k_scale = quantise(k, plan.key_bits, self.key_scale).scale * room
         v_scale = quantise(v, plan.value_bits, "head").scale * room
+        if plan.prunes_heads:
+            # Head importance adds up output words, so the heads of a layer need one unit.
+            v_scale = np.full_like(v_scale, v_scale.max())
         rows = kernel.keys if kernel.mask == "causal" else self._tokens
         blank = np.zeros((kernel.kv_heads, rows, kernel.head_dim), np.int16)
         store = _Store(blank, blank.copy(), blank.copy(), k_scale, v_scale)
@@ -181,8 +188,10 @@ class EngineAttention:
     ) -> np.ndarray:
         kernel, plan = self.lowering.kernel, self.plan
         # Rows of a K/V head: its query heads next to each other, query by query.
-        rows = q.reshape(kernel.kv_heads, kernel.group, queries, kernel.head_dim).transpose(0, 2, 1, 3)
-        rows = rows.reshape(kernel.kv_heads, queries * kernel.group, kernel.head_dim).astype(np.float64)
+        by_query = q.reshape(kernel.kv_heads, kernel.group, queries, kernel.head_dim).transpose(0, 2, 1, 3)
+        rows: NDArray[np.float64] = by_query.reshape(kernel.kv_heads, queries * kernel.group, kernel.head_dim).astype(
+            np.float64
+        )
         k_word_scale = word_scale(store.k_scale, plan.key_bits)
         if self.key_scale == "channel":
             rows = rows * k_word_scale
@@ -192,7 +201,14 @@ class EngineAttention:
         k_unit = np.ones(kernel.kv_heads) if self.key_scale == "channel" else k_word_scale[:, 0, 0]
         scales = [score_scale(float(a), float(b), kernel.head_dim) for a, b in zip(q_scale, k_unit, strict=True)]
         jobs = self.lowering.attend(
-            layer, queries, keys, query_start, listed=listed, iteration=self._step, scales=scales
+            layer,
+            queries,
+            keys,
+            query_start,
+            listed=listed,
+            iteration=self._step,
+            scales=scales,
+            halve=layer == 0 and self._step > 0 and plan.halves(self._step - 1),
         )
         first_row = ((jobs["q_address"] - _first_address(jobs)) // jobs["q_stride"]).astype(np.int64)
         tensors = []
@@ -208,8 +224,8 @@ class EngineAttention:
             if len(out):
                 whole[int(job["head"]), row : row + len(out)] = out
         whole *= word_scale(store.v_scale, plan.value_bits) * 2.0**-OUTPUT_FRACTION_BITS
-        by_query = whole.reshape(kernel.kv_heads, queries, kernel.group, kernel.head_dim).transpose(0, 2, 1, 3)
-        return by_query.reshape(q.shape).astype(np.float32)
+        by_head = whole.reshape(kernel.kv_heads, queries, kernel.group, kernel.head_dim).transpose(0, 2, 1, 3)
+        return by_head.reshape(q.shape).astype(np.float32)
 
 
 def _first_address(jobs: Jobs) -> NDArray[np.uint64]:

@@ -33,7 +33,7 @@ class TileSums:
     """The sums that the last unfinished tile left, by the address of the row that holds them."""
 
     def __init__(self) -> None:
-        self._addresses = np.zeros(0, np.int64)
+        self._addresses: Int = np.zeros(0, np.int64)
         self._sums = Sums.fresh(0)
 
     def keep(self, addresses: Int, pieces: list[Sums]) -> None:

@@ -8,20 +8,19 @@ tensors, or a distribution when a trace has only counts.
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.layout import partial_stride_bytes
-from accel.numerics.attention import normalise_output
 from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch
 from accel.units import implementation
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
-from accel.units.softmax import SCORE_BITS, WEIGHT_BITS
+from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
 from sim.importance import add_head, add_tokens
 from sim.local_values import column_issues, emit_cycles, mask_weights, pack_visible
+from sim.products import Operands, normalise_rows
 from sim.recorded import Int, JobTensors, Recorded, ScoreSource
 from sim.tiles import Sums, TileSums
 
@@ -30,7 +29,6 @@ __all__ = ["Executor", "JobTensors", "Recorded", "ScoreSource"]
 CHUNK_ROWS = (
     384  # rows worked on at a time: their scores stay in the cache, and causal rows skip most keys they cannot see
 )
-_TOP_SCORE = (1 << (SCORE_BITS - 1)) - 1
 
 
 class Executor:
@@ -50,9 +48,9 @@ class Executor:
         self.lfsr_local = self.lfsr_cascade = 1 + (seed - 1) % 65535
         self.token_scores = np.zeros(arch.max_context, np.int64)
         self.head_scores = np.zeros(arch.max_heads, np.int64)
-        self.live_heads = np.arange(arch.max_heads)
+        self.live_heads: Int = np.arange(arch.max_heads)
         self.live = 0
-        self.keep = np.zeros(0, np.int32)
+        self.keep: NDArray[np.int32] = np.zeros(0, np.int32)
         self.recorded = Recorded()
         self._dense_at = self._list_at = -1
         self._dense_len = 0
@@ -120,8 +118,8 @@ class Executor:
                 rec.tokens.append(self.keep)
                 rec.token_entries += len(self.keep)
             return self.keep[first:end], self._list_at + first
-        # A context longer than the token state is attended to without it, and then nobody knows what is alive.
-        if end > self.live and (end <= self.arch.max_context or job["flags"] & Flag.ACCUMULATE):
+        # With no live tokens the context is longer than the token state and attended to without it.
+        if end > self.live and (self.live or job["flags"] & Flag.ACCUMULATE):
             raise UserError(f"job with keys {first} to {end - 1}: {self.live} tokens are alive")
         if end > self._dense_len:
             self._dense_at, self._dense_len = rec.token_entries, max(end, self.live)
@@ -160,13 +158,13 @@ class Executor:
         kept = _kept(visible, jobs, per_job)
         selecting = bool(job["value_fetch"] == ValueFetch.SELECTED) or bool((kept != visible).any())
         if tensors is not None:
-            operands = _Operands.of(tensors, tokens, dense=not flags & Flag.KEEP_LIST)
+            operands = Operands.of(tensors, tokens, dense=not flags & Flag.KEEP_LIST)
             # Rows in pieces; what counts rows or draws pivots goes through them in order, so the pieces leave no trace.
             pieces = [slice(a, min(a + CHUNK_ROWS, rows)) for a in range(0, rows, CHUNK_ROWS)]
             scored = (operands.scores(tensors.q[p], int(visible[p].max()), job) for p in pieces)
         elif source is not None:
             operands, pieces = None, [slice(0, rows)]
-            scored = iter([source.scores(jobs, tokens, rows)])
+            scored = (source.scores(jobs, tokens, rows) for _ in pieces)
         else:
             raise UserError("attend: neither tensors nor a source of scores")
         accumulate = np.repeat((jobs["flags"] & Flag.ACCUMULATE) != 0, per_job)
@@ -200,7 +198,7 @@ class Executor:
                 summed += sums.values >> np.minimum(soft.maximum - sums.maximum, 62)[:, None]
             after.append(Sums(soft.maximum, soft.total, summed))
             if flags & Flag.LAST_TILE:
-                outputs.append(_normalise_rows(summed, soft.reciprocal, soft.shift))
+                outputs.append(normalise_rows(summed, soft.reciprocal, soft.shift))
         if not flags & Flag.LAST_TILE:
             self._tiles.keep(states, after)
         if operands is None:
@@ -293,39 +291,6 @@ class Executor:
         return (jobs["group"] > 1) | np.isin(jobs["head"], self.live_heads)
 
 
-class _Operands:
-    """K and V of one job as float64, in which sums of 12 x 12 bit products (below 2^53) are exact."""
-
-    def __init__(self, tensors: JobTensors, at: slice | NDArray[np.int32]) -> None:
-        self._tensors, self._at = tensors, at
-        self._msb = tensors.k_msb[at].astype(np.float64)
-        self._full: NDArray[np.float64] | None = None
-        self.v = tensors.v[at].astype(np.float64)
-
-    @classmethod
-    def of(cls, tensors: JobTensors, tokens: NDArray[np.int32], *, dense: bool) -> "_Operands":
-        return cls(tensors, slice(int(tokens[0]), int(tokens[-1]) + 1) if dense else tokens)
-
-    def scores(self, q: NDArray[np.int16], keys: int, job: NDArray, *, full: bool = False) -> Int:
-        """Log2-unit scores int64 (rows, keys) of the first ``keys`` keys, with one plane or both."""
-        if full and self._full is None:
-            self._full = self._tensors.k_full[self._at].astype(np.float64)
-        k = self._full if full and self._full is not None else self._msb
-        return _scaled(q.astype(np.float64) @ k[:keys].T, int(job["score_mantissa"]), int(job["score_shift"]))
-
-
-@njit(cache=True)
-def _scaled(products: NDArray, mantissa: int, shift: int) -> NDArray:
-    """The compiled :func:`accel.numerics.softmax.scale_scores` of float64 products (rows, keys)."""
-    scores = np.empty(products.shape, np.int64)
-    half = 1 << (shift - 1)
-    for r in range(products.shape[0]):
-        for j in range(products.shape[1]):
-            wide = (np.int64(products[r, j]) * mantissa + half) >> shift
-            scores[r, j] = min(_TOP_SCORE, max(-_TOP_SCORE - 1, wide))
-    return scores
-
-
 def _same_keys(a: NDArray, b: NDArray) -> bool:
     """Whether two attend jobs can be drawn in one go."""
     same = ("opcode", "keys", "first_key", "head_dim", "value_fetch", "queries", "group", "first_visible", "threshold")
@@ -348,14 +313,6 @@ def _join(kept: Int, starts: Int, counts: Int) -> Int:
     total = int(counts.sum())
     shift = np.repeat(starts[:-1] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
     return kept[np.arange(total) + shift]
-
-
-def _normalise_rows(summed: Int, reciprocal: Int, shift: Int) -> Int:
-    outputs = np.empty_like(summed)
-    for by in np.unique(shift):
-        at = shift == by
-        outputs[at] = normalise_output(summed[at], reciprocal[at][:, None], int(by))
-    return outputs
 
 
 assert TOKEN_SCORE_BITS <= HEAD_SCORE_BITS  # one physical engine serves both

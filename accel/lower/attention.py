@@ -113,6 +113,21 @@ class Lowering:
             plan.tokens_kept(layer, self.layers, kernel.keys)
             plan.heads_kept(layer, self.layers, kernel.query_heads)
 
+    def check_prefill(self, tokens: int) -> None:
+        """Refuse a prefill that would choose before anything is known.
+
+        Raises:
+            UserError: layer 0 is to lose tokens or heads.
+        """
+        kernel, plan = self.kernel, self.plan
+        for name, of in (("token", tokens), ("head", kernel.query_heads)):
+            counts = plan.token_counts if name == "token" else plan.head_counts
+            if counts and counts[0] < of:
+                raise UserError(
+                    f"plan: {name}_counts = {counts[0]} in layer 0 of {of}: "
+                    f"importance is known from layer 1 on; keep {of}"
+                )
+
     @property
     def _tile(self) -> int:
         return self.arch.tile_keys(self.kernel.head_dim)
@@ -139,9 +154,9 @@ class Lowering:
 
     # ---- state ----------------------------------------------------------------------------------------------------
     def tokens(self, tokens: int, *, restart: bool) -> list[Item]:
-        """So many tokens are live; a context beyond the machine's token state has none, and needs none."""
-        if tokens > self.arch.max_context:
-            return []
+        """So many tokens are live; 0, and no token state, when the context will outgrow the machine's."""
+        if self.kernel.keys > self.arch.max_context:
+            return [{"opcode": Opcode.TOKENS, "flags": Flag.RESTART}] if restart else []
         return [{"opcode": Opcode.TOKENS, "flags": Flag.RESTART if restart else Flag.NONE, "keys": tokens}]
 
     def prunes(self, layer: int, tokens: int, *, decode: bool = False) -> list[Item]:
@@ -175,12 +190,13 @@ class Lowering:
         sequence: int = 0,
         iteration: int = 0,
         scales: Scales | None = None,
+        halve: bool = False,
     ) -> Jobs:
         """Jobs of one layer of one sequence.
 
         Args:
             queries, keys: rows per head, and keys, after pruning. query_start: place of the first query among the keys.
-            listed: the keys are the keep list's, not simply all tokens.
+            listed: the keys are the keep list's, not simply all tokens. halve: first halve the token scores.
             scales: score mantissa and shift per K/V head; without them the program has traffic and time, but no values.
         """
         kernel, plan, layout = self.kernel, self.plan, self.layout
@@ -238,6 +254,8 @@ class Lowering:
                         "partial_address": where["partial"] + row * layout.partial_stride if layout.tiled else 0,
                     }
                 )
+        if halve:
+            items[0]["flags"] |= Flag.HALVE
         jobs = jobs_of(items)
         fuse_pairs(jobs, layout)
         return jobs

@@ -39,6 +39,8 @@ class Plan:
         value_bits, query_bits: widths of V and Q. A query is stored in a 12-bit word whatever its width.
         local_values: share of its V rows that each query keeps, in every tile.
         tokens, heads: average share kept behind the unpruned first layers (:func:`layer_shares`); 1 prunes nothing.
+        halve_every: decode steps after which the token scores are halved, so that old importance fades; 0: never, as in
+            the paper. (The published traces have a flag for it on some rows, without a rule.)
         token_counts, head_counts: numbers kept per layer, instead; they may not grow from layer to layer.
 
     Raises:
@@ -56,6 +58,7 @@ class Plan:
     heads: float = 1.0
     token_counts: tuple[int, ...] = ()
     head_counts: tuple[int, ...] = ()
+    halve_every: int = 0
 
     def __post_init__(self) -> None:
         check_planes(self.key_msb_bits, self.key_lsb_bits)
@@ -75,6 +78,9 @@ class Plan:
                 raise UserError(
                     f"plan: {name} = {counts}: numbers kept are 1 or more and may not grow from layer to layer"
                 )
+
+        if self.halve_every < 0:
+            raise UserError(f"plan: halve_every = {self.halve_every}: must be 0 (never) or a number of decode steps")
 
     @property
     def key_bits(self) -> int:
@@ -100,6 +106,10 @@ class Plan:
     def prunes_heads(self) -> bool:
         """Whether heads may go."""
         return self.heads < 1 or bool(self.head_counts)
+
+    def halves(self, step: int) -> bool:
+        """Whether the token scores are halved before decode step ``step`` (0, 1, ...)."""
+        return self.prunes_tokens and self.halve_every > 0 and step % self.halve_every == 0
 
     def tokens_kept(self, layer: int, layers: int, tokens: int) -> int:
         """Tokens that ``layer`` works on, of ``tokens``."""

@@ -63,12 +63,24 @@ def lower_decode(
                 if pruned:
                     jobs.append(jobs_of(low.prunes(layer, keys, decode=True)))
                 seen = plan.tokens_kept(layer, layers, keys) if pruned else keys
-                jobs.append(low.attend(layer, 1, seen, seen - 1, listed=seen < keys, sequence=sequence, iteration=step))
+                jobs.append(
+                    low.attend(
+                        layer,
+                        1,
+                        seen,
+                        seen - 1,
+                        listed=seen < keys,
+                        sequence=sequence,
+                        iteration=step,
+                        halve=layer == 0 and plan.halves(step),
+                    )
+                )
     return _program(jobs, arch)
 
 
 def _prefill(low: Lowering, sequence: int) -> list[Jobs]:
     kernel = low.kernel
+    low.check_prefill(kernel.keys)
     jobs = [jobs_of(low.tokens(kernel.keys, restart=True))]
     for layer in range(low.layers):
         keys = low.plan.tokens_kept(layer, low.layers, kernel.keys)

@@ -67,6 +67,7 @@ class Fetcher(_Part):
     """Address generation, the two crossbars and their FIFOs."""
 
     lanes: int = _number("lanes", ge=1, le=128)
+    window: int = _number("requests", ge=1, le=8)
     address_fifo_depth: int = _number("requests", ge=2, le=1024)
     outstanding_per_channel: int = _number("requests", ge=1, le=1024)
     query_slots: int = _number("rows", ge=1, le=64)
@@ -125,6 +126,10 @@ class Arch(_Part):
             line = self._line_keys(self.max_head_dim, self.qk.multipliers) * self.max_head_dim * self.value_bits // 8
             if size < 2 * line:
                 raise ValueError(f"{key} = {size}: must hold two lines of the widest head, {2 * line} bytes or more")
+        if self.fetcher.window > self.fetcher.address_fifo_depth:
+            raise ValueError(
+                f"fetcher.window = {self.fetcher.window}: at most the FIFO's depth, {self.fetcher.address_fifo_depth}"
+            )
         if self.softmax.buffer_keys < 2 * self.softmax.lanes:
             raise ValueError(
                 f"softmax.buffer_keys = {self.softmax.buffer_keys}: must hold two words of {self.softmax.lanes} keys"

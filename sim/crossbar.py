@@ -1,8 +1,12 @@
 """Address and data crossbar between the fetch lanes and the memory channels.
 
-Both arbiters rotate: in cycle t lane (channel) ``t mod n`` comes first, so none waits longer than n grants. A channel
-takes one address per cycle and gives one access back per cycle, in the order in which it took them; a lane gives one
-address and takes one access per cycle.
+A lane takes one access and gives one address per cycle, a channel the other way round. Both sides look at the oldest
+``window`` entries, not only at the oldest: first all first choices are arbitrated, then the second choices of those
+who got nothing for what is still free, and so on. With a window of one, 32 lanes before 16 channels block each other
+at their queues' heads down to three quarters of the bandwidth on the way out, and again on the way back.
+
+Arbiters rotate: in cycle t lane (channel) ``t mod n`` comes first, so no one waits for ever. A channel gives accesses
+back in the order in which it took them, one per cycle, as an AXI port with one ID does; the window is behind that port.
 """
 
 from typing import NamedTuple
@@ -32,7 +36,9 @@ class Crossbar(NamedTuple):
     sent_count: np.ndarray
     wake: np.ndarray  # int64 per channel: memory tick at which it next has something to do
     busy: np.ndarray  # int64: [addresses waiting, accesses under way, cycles with a grant]
-    claimed: np.ndarray  # int64 per lane or channel: last cycle in which it was granted
+    received: np.ndarray  # int32 per channel: accesses in the window behind the port
+    claimed: np.ndarray  # int64 per lane, then per channel: last cycle in which it was given to somebody
+    served: np.ndarray  # int64 per lane, then per channel: last cycle in which it got what it asked for
     pushed: np.ndarray  # int64 per lane: last cycle in which an address entered its FIFO
 
 
@@ -46,65 +52,82 @@ def new_crossbar(lanes: int, depth: int, channels: int, outstanding: int) -> Cro
         table(lanes, depth), table(lanes, depth), table(lanes, depth), table(lanes, depth), table(lanes), table(lanes),
         np.zeros((channels, outstanding), np.int64), table(channels, outstanding), table(channels, outstanding),
         table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(3, np.int64),
-        np.full(lanes + channels, -1, np.int64), np.full(lanes, -1, np.int64),
+        table(channels), np.full(lanes + channels, -1, np.int64), np.full(lanes + channels, -1, np.int64),
+        np.full(lanes, -1, np.int64),
     )  # fmt: skip
 
 
 @njit(cache=True)
-def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int) -> None:
-    """One cycle of the lanes-to-channels crossbar: the oldest address of each lane asks for its channel."""
+def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int) -> None:
+    """One cycle of the lanes-to-channels crossbar: each lane asks for the channels of its oldest addresses."""
     lanes, depth = x.channel.shape
     outstanding = x.sent_ticket.shape[1]
     granted = False
-    for i in range(lanes):
-        lane = (i + t) & (lanes - 1)
-        if x.waiting[lane] == 0 or (x.waiting[lane] == 1 and x.pushed[lane] == t):
-            continue
-        at = x.head[lane]
-        channel = x.channel[lane, at]
-        if x.claimed[lanes + channel] == t or x.sent_count[channel] == outstanding or not can_accept(dram, channel):
-            continue
-        x.claimed[lanes + channel] = t
-        granted = True
-        ticket = enqueue(dram, channel, x.bank[lane, at], x.row[lane, at], READ, tick)
-        slot = x.sent_head[channel] + x.sent_count[channel]
-        if slot >= outstanding:
-            slot -= outstanding
-        x.sent_ticket[channel, slot] = ticket
-        x.sent_lane[channel, slot] = lane
-        x.sent_pending[channel, slot] = x.pending[lane, at]
-        x.sent_count[channel] += 1
-        x.head[lane] = at + 1 if at + 1 < depth else 0
-        x.waiting[lane] -= 1
-        x.busy[0] -= 1
-        x.busy[1] += 1
-        x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
+    for place in range(window):
+        for i in range(lanes):
+            lane = (i + t) & (lanes - 1)
+            if place >= x.waiting[lane] - (x.pushed[lane] == t) or x.served[lane] == t:
+                continue
+            at = (x.head[lane] + place) % depth
+            channel = x.channel[lane, at]
+            if x.claimed[lanes + channel] == t or x.sent_count[channel] == outstanding or not can_accept(dram, channel):
+                continue
+            x.claimed[lanes + channel] = x.served[lane] = t
+            granted = True
+            slot = (x.sent_head[channel] + x.sent_count[channel]) % outstanding
+            x.sent_ticket[channel, slot] = enqueue(dram, channel, x.bank[lane, at], x.row[lane, at], READ, tick)
+            x.sent_lane[channel, slot] = lane
+            x.sent_pending[channel, slot] = x.pending[lane, at]
+            x.sent_count[channel] += 1
+            for back in range(place, 0, -1):  # older addresses close up
+                to, source = (x.head[lane] + back) % depth, (x.head[lane] + back - 1) % depth
+                x.channel[lane, to], x.bank[lane, to] = x.channel[lane, source], x.bank[lane, source]
+                x.row[lane, to], x.pending[lane, to] = x.row[lane, source], x.pending[lane, source]
+            x.head[lane] = (x.head[lane] + 1) % depth
+            x.waiting[lane] -= 1
+            x.busy[0] -= 1
+            x.busy[1] += 1
+            x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
     if granted:
         x.busy[2] += 1
 
 
 @njit(cache=True)
 def return_data(
-    x: Crossbar, dram: DramState, pending: np.ndarray, ready: np.ndarray, t: int, tick: int, return_cycles: int
+    x: Crossbar, dram: DramState, pending: np.ndarray, ready: np.ndarray, t: int, tick: int, window: int, behind: int
 ) -> None:
-    """One cycle of the channels-to-lanes crossbar: the oldest access of each channel, once its data is there."""
+    """One cycle of the channels-to-lanes crossbar; a line is ready ``behind`` cycles after its last access got through.
+
+    An access that a channel's port receives in this cycle can ask for its lane in the next.
+    """
     channels, outstanding = x.sent_ticket.shape
-    for i in range(channels):
-        channel = (i + t) & (channels - 1)
-        if x.sent_count[channel] == 0:
-            continue
-        at = x.sent_head[channel]
-        done = done_tick(dram, channel, x.sent_ticket[channel, at])
-        if done < 0 or done > tick:
-            continue
-        lane = x.sent_lane[channel, at]
-        if x.claimed[lane] == t:
-            continue
-        x.claimed[lane] = t
-        x.sent_head[channel] = at + 1 if at + 1 < outstanding else 0
-        x.sent_count[channel] -= 1
-        x.busy[1] -= 1
-        line = x.sent_pending[channel, at]
-        pending[line] -= 1
-        if pending[line] == 0:
-            ready[line] = t + return_cycles
+    lanes = x.waiting.shape[0]
+    for place in range(window):
+        for i in range(channels):
+            channel = (i + t) & (channels - 1)
+            if place >= x.received[channel] or x.served[lanes + channel] == t:
+                continue
+            at = (x.sent_head[channel] + place) % outstanding
+            lane = x.sent_lane[channel, at]
+            if x.claimed[lane] == t:
+                continue
+            x.claimed[lane] = x.served[lanes + channel] = t
+            line = x.sent_pending[channel, at]
+            for back in range(place, 0, -1):
+                to = (x.sent_head[channel] + back) % outstanding
+                source = (x.sent_head[channel] + back - 1) % outstanding
+                x.sent_lane[channel, to] = x.sent_lane[channel, source]
+                x.sent_pending[channel, to] = x.sent_pending[channel, source]
+            x.sent_head[channel] = (x.sent_head[channel] + 1) % outstanding
+            x.sent_count[channel] -= 1
+            x.received[channel] -= 1
+            x.busy[1] -= 1
+            pending[line] -= 1
+            if pending[line] == 0:
+                ready[line] = t + behind
+    for channel in range(channels):
+        here = x.received[channel]
+        if here < window and here < x.sent_count[channel]:
+            done = done_tick(dram, channel, x.sent_ticket[channel, (x.sent_head[channel] + here) % outstanding])
+            if 0 <= done <= tick:
+                x.received[channel] = here + 1

@@ -54,7 +54,7 @@ def _run(
     while True:
         tick = t * machine_.ticks // machine_.ticks_per
         if x.busy[0] > 0:
-            send_addresses(x, dram, t, tick)
+            send_addresses(x, dram, t, tick, machine_.window)
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
         if fetch.active == 0:
@@ -65,7 +65,7 @@ def _run(
                 dram_tick(dram, channel, at)
                 x.wake[channel] = next_event(dram, channel, at + 1)
         if x.busy[1] > 0:
-            return_data(x, dram, pending, ready, t, tick, machine_.return_cycles)
+            return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles)
         qk_issue(q, machine_, ksets, jobs, rows, time, ready, f.lsb, fetch.lsb_tail, out.finished, t)
         decide(q, f, ksets, jobs, rows, time, t)
         second_pass(normalise, q, machine_, jobs, rows, time, t)

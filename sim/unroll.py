@@ -35,6 +35,7 @@ def machine(arch: Arch) -> NDArray:
     m = np.zeros(1, MACHINE)
     values = {
         "lanes": arch.fetcher.lanes,
+        "window": arch.fetcher.window,
         "address_fifo": arch.fetcher.address_fifo_depth,
         "outstanding": arch.fetcher.outstanding_per_channel,
         "query_slots": arch.fetcher.query_slots,

@@ -39,7 +39,7 @@ def _scaled(products: NDArray, mantissa: int, shift: int) -> NDArray:
     half = 1 << (shift - 1)
     for r in range(products.shape[0]):
         for j in range(products.shape[1]):
-            wide: int = (np.int64(products[r, j]) * mantissa + half) >> shift
+            wide = (int(products[r, j]) * mantissa + half) >> shift
             scores[r, j] = min(_TOP_SCORE, max(-_TOP_SCORE - 1, wide))
     return scores
 

@@ -107,7 +107,8 @@ def baseline_bytes(work: Work, dense: tuple[int, int] | None = None) -> dict[str
 def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]:
     """Cycles each part would need alone; ``limit`` is the largest, ``fraction`` how much of the run it explains.
 
-    ``dram`` moves all bytes at peak bandwidth; the others are the cycles in which the unit was busy.
+    ``dram`` moves all bytes at peak bandwidth; the others are the cycles in which the unit was busy. ``writer`` hands one
+    access per cycle to the memory.
     """
     moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
     alone = {
@@ -116,6 +117,7 @@ def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]
         "softmax": timing.busy["softmax"],
         "topk": timing.busy["topk"] + timing.busy["cascade"],
         "pv": timing.busy["pv"],
+        "writer": timing.dram["wr"],
     }
     limit = max(alone, key=lambda name: alone[name])
     return {**alone, "limit": limit, "fraction": alone[limit] / timing.cycles}

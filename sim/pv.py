@@ -47,7 +47,8 @@ def issue(
                 return
         elif time[r].pass2_start > t:
             return
-        if r >= 2 and time[r - 2].drained > t:  # two sets of accumulators
+        # Two sets of accumulators: this row's first sum reaches the one that row r - 2 has left.
+        if r >= 2 and time[r - 2].drained > t + jobs[rows[r].job].pv_latency:
             return
         s.row = r
         s.line = 0

@@ -1,7 +1,7 @@
-"""What pruning and narrow numbers cost on real networks: ``python -m tests.accel.network_quality`` (minutes; needs weights).
+"""Cost of pruning and narrow numbers on real networks: ``python -m tests.accel.network_quality`` (minutes).
 
-SmolLM2 on the first 512 tokens of the Wikipedia page "Autism" (en.wikipedia.org, CC BY-SA 3.0), MiniLM on the beginnings of
-twelve pages. Every figure is against dense float attention of the same network on the same text.
+SmolLM2 on the first 512 tokens of the Wikipedia page "Autism" (en.wikipedia.org, CC BY-SA 3.0), MiniLM on the
+beginnings of twelve pages. Every figure is against dense float attention of the same network on the same text.
 """
 
 import time
@@ -68,7 +68,8 @@ def main() -> None:
             rows = (generate - 1) * decoder.layers * decoder.q_heads if generate else 0
             second = np.concatenate(attend.finish().lsb)[-rows:].mean()
             print(
-                f"{name:36s} K scale per {key_scale:8s} perplexity {q['perplexity']:.3f} / {q['dense_perplexity']:.3f} = "
+                f"{name:36s} K scale per {key_scale:8s} "
+                f"perplexity {q['perplexity']:.3f} / {q['dense_perplexity']:.3f} = "
                 f"{q['perplexity_ratio']:.4f}  same top {q['top1_agreement']:.3f}  dlogit {q['mean_abs_dlogit']:.3f}  "
                 f"second passes {second:.3f}  {time.time() - start:.1f} s",
                 flush=True,

@@ -64,7 +64,7 @@ def test_the_table_is_as_good_as_its_segments_allow() -> None:
 def test_exponents_fall_with_the_score_and_vanish() -> None:
     e = exponent(np.arange(0, -22 * ONE, -1), 0)
     assert (np.diff(e) <= 0).all()
-    assert e[0] == 65535 << (EXPONENT_BITS - 16), "1 is stored as the largest 16-bit mantissa"
+    assert e[0] == 65534 << (EXPONENT_BITS - 16), "1 is lowered by half a sag, as all knots of the table"
     assert e[-1] == 0
 
 

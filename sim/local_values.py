@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from accel.program import Jobs
+
 Int = NDArray[np.int64]
 
 
@@ -48,3 +50,16 @@ def mask_weights(weights: NDArray, kept: NDArray, starts: NDArray, counts: NDArr
             j = kept[starts[r] + i]
             masked[r, j] = weights[r, j]
     return masked
+
+
+def kept_counts(visible: Int, jobs: Jobs, per_job: Int) -> Int:
+    """V rows that each row keeps, as :func:`~accel.numerics.attention.values_kept` says."""
+    count, ratio = (np.repeat(jobs[name].astype(np.int64), per_job) for name in ("keep_values", "keep_ratio"))
+    return np.minimum(visible, np.maximum(1, np.where(count > 0, count, (visible * ratio) >> 16)))
+
+
+def joined_kept(kept: Int, starts: Int, counts: Int) -> Int:
+    """The kept positions of all rows, without the gaps."""
+    total = int(counts.sum())
+    shift = np.repeat(starts[:-1] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return kept[np.arange(total) + shift]

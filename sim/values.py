@@ -19,7 +19,7 @@ from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, Importance
 from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
 from sim.importance import add_head, add_tokens
-from sim.local_values import column_issues, emit_cycles, mask_weights, pack_visible
+from sim.local_values import column_issues, emit_cycles, joined_kept, kept_counts, mask_weights, pack_visible
 from sim.products import Operands, normalise_rows
 from sim.recorded import Int, JobTensors, Recorded, ScoreSource
 from sim.tiles import Sums, TileSums
@@ -155,7 +155,7 @@ class Executor:
             dim, self.arch.memory_spec.access_bytes
         )
         before = Sums.fresh(rows) if flags & Flag.FIRST_TILE else self._tiles.take(states)
-        kept = _kept(visible, jobs, per_job)
+        kept = kept_counts(visible, jobs, per_job)
         selecting = bool(job["value_fetch"] == ValueFetch.SELECTED) or bool((kept != visible).any())
         if tensors is not None:
             operands = Operands.of(tensors, tokens, dense=not flags & Flag.KEEP_LIST)
@@ -239,7 +239,7 @@ class Executor:
         rec.select.append(found.round_words + found.rounds * unit.round_overhead_cycles)
         rec.emit.append(emit)
         if job["value_fetch"] == ValueFetch.SELECTED:
-            rec.selected.append(tokens[_join(found.kept, starts, counts)])
+            rec.selected.append(tokens[joined_kept(found.kept, starts, counts)])
             rec.pv_issues.append(-(-counts // rows_per_line))
         else:
             issues = np.zeros_like(visible)
@@ -300,19 +300,6 @@ def _same_keys(a: NDArray, b: NDArray) -> bool:
         and not b["flags"] & Flag.HALVE
         and not (a["flags"] ^ b["flags"]) & alike
     )
-
-
-def _kept(visible: Int, jobs: Jobs, per_job: Int) -> Int:
-    """V rows that each row keeps, as :func:`~accel.numerics.attention.values_kept` says."""
-    count, ratio = (np.repeat(jobs[name].astype(np.int64), per_job) for name in ("keep_values", "keep_ratio"))
-    return np.minimum(visible, np.maximum(1, np.where(count > 0, count, (visible * ratio) >> 16)))
-
-
-def _join(kept: Int, starts: Int, counts: Int) -> Int:
-    """The kept positions of all rows, without the gaps."""
-    total = int(counts.sum())
-    shift = np.repeat(starts[:-1] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    return kept[np.arange(total) + shift]
 
 
 assert TOKEN_SCORE_BITS <= HEAD_SCORE_BITS  # one physical engine serves both

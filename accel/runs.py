@@ -1,7 +1,8 @@
 """The run store: each report in ``FOLDER/<workload>-<machine>-<id>/run.json``, written whole or not at all.
 
-A stored report ends in ``content_sha256``, the hash of all that stands before it, so a damaged or edited file is noticed.
-Nothing in a report depends on the clock on the wall: the same input, seed and code give the same bytes.
+A stored report ends in ``content_sha256``, the hash of all that stands before it, so that a
+damaged or edited file is noticed. Nothing in a report depends on the clock on the wall: the same input, seed and code
+give the same bytes.
 """
 
 import difflib

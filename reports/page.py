@@ -1,4 +1,4 @@
-"""What all printed reports share: a console of a fixed width without surprises, plain tables, numbers with their units."""
+"""What all printed reports share: a console of known width, plain tables, numbers with their units."""
 
 import sys
 from typing import IO, Any

@@ -9,15 +9,15 @@ from accel.arch import Arch, load_arch
 from accel.errors import UserError
 
 
-def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+SET_HELP = "change one number of the machine, such as topk.lanes=32; may be repeated"
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser, set_help: str = SET_HELP) -> None:
     """``--arch`` and ``--set``."""
     parser.add_argument(
         "--arch", default="spatten", metavar="A", help="machine: a preset or a YAML file of the same form"
     )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
-        help="change one number of the machine, such as topk.lanes=32; may be repeated",
-    )  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=set_help)
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ NAMES = ("minilm", "smollm2")
 _TEXT = ("text", "text_file", "weights")
 _DECODER = ("wikipedia", "context", "generate")
 _PLAN = (
-    "msb_bits", "lsb_bits", "value_bits", "query_bits", "threshold", "second_pass", "keep_values", "keep_tokens", "keep_heads",
-    "key_scale",
+    "msb_bits", "lsb_bits", "value_bits", "query_bits", "threshold", "second_pass", "keep_values", "keep_tokens",
+    "keep_heads", "key_scale",
 )  # fmt: skip
 OPTIONS = (*_TEXT, *_DECODER, *_PLAN)
 """Options (as attributes) that only networks understand."""

@@ -1,7 +1,7 @@
 """The ``accel`` command. Each subcommand is one module of :mod:`accel.commands`, found by listing that folder.
 
 A command module has ``HELP`` (one line), ``EXAMPLES`` (whole command lines), ``add_arguments(parser)`` and
-``run(args)``, which returns an exit code or None for 0. What is slow it imports in ``run``, so that ``--help`` is quick.
+``run(args)``, which returns an exit code or None for 0. What is slow is imported in ``run``, so ``--help`` is quick.
 
 Exit codes: 0 done; 2 something in what the user gave is wrong, said in one line on stderr; 130 interrupted; 141 whoever
 read the output went away.

@@ -27,6 +27,7 @@ FIGURES: dict[str, tuple[str, Callable[[Report], float], int]] = {
     "needs alone: softmax": ("cycles", lambda r: r["bound"]["softmax"], 0),
     "needs alone: topk": ("cycles", lambda r: r["bound"]["topk"], 0),
     "needs alone: pv": ("cycles", lambda r: r["bound"]["pv"], 0),
+    "needs alone: writer": ("cycles", lambda r: r["bound"]["writer"], 0),
     "energy": ("uJ", lambda r: r["energy_pJ"]["total"] / 1e6, 2),
     "average power": ("W", lambda r: r["energy_pJ"]["total"] * 1e-12 / r["latency_s"], 2),
     "area": ("mm2", lambda r: r["area_mm2"]["total"], 2),

@@ -36,7 +36,9 @@ def table(*columns: str, left: int = 1) -> Table:
     """An empty table; the first ``left`` columns are text, the others numbers."""
     made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for at, name in enumerate(columns):
-        made.add_column(Text(name), justify="left" if at < left else "right", no_wrap=at >= left, overflow="fold")
+        made.add_column(
+            Text(name), justify="left" if at < left else "right", no_wrap=at >= left or left == 1, overflow="fold"
+        )
     return made
 
 

@@ -22,8 +22,9 @@ PARTS = {
     "softmax": ("the softmax", "softmax.lanes"),
     "topk": ("the top-k selection", "topk.lanes"),
     "pv": ("the PV array", "pv.multipliers"),
+    "writer": ("the result writer", ""),
 }
-"""Part of the bound table: what it is called in a sentence, and the machine key that sizes it."""
+"""Part of the bound table: what it is called in a sentence, and the machine key that sizes it, if one does."""
 
 BAR_COLUMNS = 10
 MOST_OF_A_UNIT = 50  # totals up to this many thousand are written in the smaller unit, so that the parts show digits
@@ -49,7 +50,7 @@ def run_table(report: Report) -> RenderableType:
     """All blocks of the report, one under the other."""
     blocks: list[RenderableType] = [_header(report), Text(), _speed(report)]
     side = Table.grid(padding=(0, 3))
-    side.add_row(Group(_traffic(report), Text(), _bound(report)), _energy(report))
+    side.add_row(Group(_traffic(report), Text(), _baselines(report), Text(), _bound(report)), _energy(report))
     blocks += [Text(), side]
     if report.get("quality"):
         blocks += [Text(), _quality(report["quality"])]
@@ -119,8 +120,16 @@ def _traffic(report: Report) -> RenderableType:
             needed = f"{useful[name] / step:,.2f}" if name in useful else "-"
             add(made, name, f"{size / step:,.2f}", needed, share(size, total))
     add(made, "total", f"{total / step:,.2f}", "", "", style="bold")
-    for name, size in report["baseline_bytes"].items():
-        add(made, f"dense {name}", f"{size / step:,.2f}", "", f"{report['dram_reduction'][name]:.1f} x")
+    return made
+
+
+def _baselines(report: Report) -> RenderableType:
+    baselines = report["baseline_bytes"]
+    step, prefix = prefix_of(max(baselines.values()) / MOST_OF_A_UNIT)
+    made = table("Dense moves", f"{prefix}B", "/ useful", "/ moved")
+    for name, size in baselines.items():
+        useful, moved = report["dram_reduction_useful"][name], report["dram_reduction"][name]
+        add(made, name, f"{size / step:,.2f}", f"{useful:.1f} x", f"{moved:.1f} x")
     return made
 
 
@@ -177,10 +186,9 @@ def limit_sentence(report: Report) -> str:
     percent = 100 * bound[first] / cycles
     next_one = f"{PARTS[second][0]} {100 * bound[second] / cycles:.0f} %"
     if percent >= 100 * EXPLAINS:
-        return (
-            f"What limits this run: {what}, which alone would need {percent:.0f} % of the cycles ({next_one}); "
-            f"{key} is the number to look at first."
-        )
+        first_look = f"; {key} is the number to look at first" if key else ""
+        alone = f"which alone would need {percent:.0f} % of the cycles ({next_one})"
+        return f"What limits this run: {what}, {alone}{first_look}."
     return (
         f"What limits this run: no part alone; {what} would need only {percent:.0f} % of the cycles by itself "
         f"({next_one}), the rest is parts waiting for each other."

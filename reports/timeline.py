@@ -1,7 +1,7 @@
-"""A run as a timeline: Chrome trace JSON, for ui.perfetto.dev or chrome://tracing. One track per unit, one slice per row.
+"""A run as a timeline: Chrome trace JSON for ui.perfetto.dev or chrome://tracing. One track per unit, a slice per row.
 
-Times are those of the machine, in microseconds, rounded to whole nanoseconds (what the viewers keep). A slice covers the
-cycles in which the unit belonged to the row, also those in which it waited for data.
+Times are those of the machine, in microseconds, rounded to whole nanoseconds (what the viewers keep). A slice covers
+the cycles in which the unit belonged to the row, also those in which it waited for data.
 """
 
 import json

@@ -8,7 +8,6 @@ import yaml
 from accel.arch import Arch, load_arch
 from accel.errors import UserError
 
-
 SET_HELP = "change one number of the machine, such as topk.lanes=32; may be repeated"
 
 

@@ -1,7 +1,6 @@
 """``accel run``: a workload on a machine, from its rows or its network to a stored report."""
 
 import argparse
-import dataclasses
 import difflib
 import shlex
 import sys
@@ -50,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--no-store", action="store_true", help="leave nothing in the run store")
     trace = parser.add_argument_group("traces")
     trace.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="run N seeds from --seed on, for the spread of the cycles"
+        "--seeds", type=int, default=3, metavar="N", help="run N seeds from --seed on, for the spread of the cycles"
     )
     for what, bits in WIDTHS.items():
         trace.add_argument(
@@ -151,11 +150,7 @@ def _load(args: argparse.Namespace) -> "RowTrace":
         near = difflib.get_close_matches(args.workload, [*names, *_networks.NAMES], 1, 0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join([*names, *_networks.NAMES])}"
         raise UserError(f"no workload is called {args.workload}; {hint}")
-    path = ZOO / f"{args.workload}.yaml"
-    trace = load_schedule(path)
-    # The same report wherever the project is installed.
-    source = dataclasses.replace(trace.source, path=f"workloads/zoo/{path.name}")
-    return dataclasses.replace(trace, source=source)
+    return load_schedule(ZOO / f"{args.workload}.yaml")
 
 
 def _run_trace(args: argparse.Namespace, arch: "Arch", tell: Any) -> "tuple[Run, Jobs, dict[str, Any]]":

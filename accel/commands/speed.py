@@ -69,26 +69,28 @@ def run(args: argparse.Namespace) -> None:
         timing_s = _median(lambda: run_timing(arch, work), args.repeats)
         tell("memory model", 0.8)
         rates = {
-            "memory model, sequential": len(sequential) / _median(lambda: replay(spec, sequential), args.repeats),
-            "memory model, gather 25 %": len(gather) / _median(lambda: replay(spec, gather), args.repeats),
+            "memory, sequential": len(sequential) / _median(lambda: replay(spec, sequential), args.repeats),
+            "memory, gather 25 %": len(gather) / _median(lambda: replay(spec, gather), args.repeats),
         }
 
-    made = table(f"{WORKLOAD} on {MACHINE}", "measured", "required", "")
+    out = console()
+    out.print(f"{WORKLOAD} on {MACHINE}, {trace.rows:,} rows, {cycles:,} cycles; one seed, median of {args.repeats}")
+    made = table("", "measured", "required", "")
     made.columns[-1].justify = "left"
     add(
         made,
-        "whole run, workload to report",
+        "whole run",
         f"{run_s:.2f} s",
         f"<= {REQUIRED_RUN_S:.0f} s",
         _verdict(REQUIRED_RUN_S / run_s),
     )
-    add(made, f"  values ({trace.rows:,} rows)", f"{values_s:.2f} s", "", "")
-    add(made, f"  timing ({cycles:,} cycles)", f"{timing_s:.2f} s", "", f"{cycles / timing_s / 1e6:.2f} M cycles/s")
-    add(made, "first run in this process", f"{first_s:.2f} s", "", "with compiling, if nothing was cached")
+    add(made, "  values", f"{values_s:.2f} s", "", "")
+    add(made, "  timing", f"{timing_s:.2f} s", "", f"{cycles / timing_s / 1e3:,.0f} k cycles/s")
+    add(made, "first run", f"{first_s:.2f} s", "", "with compiling what is not cached")
     for name, rate in rates.items():
         required = f">= {REQUIRED_REQUESTS_PER_S / 1e6:.0f} M/s"
         add(made, name, f"{rate / 1e6:.2f} M/s", required, _verdict(rate / REQUIRED_REQUESTS_PER_S))
-    show(console(), made)
+    show(out, made)
 
 
 def _verdict(times: float) -> str:

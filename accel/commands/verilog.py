@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> None:
         path = write_unit(args.unit, parameters, folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    print(
-        f"{path}  ({os.path.getsize(path):,} bytes; {', '.join(f'{key} = {value}' for key, value in parameters.items())})"
-    )
+    said = ", ".join(f"{key} = {value}" for key, value in parameters.items())
+    print(f"{path}  ({os.path.getsize(path):,} bytes; {said})")
     if args.area:
         from reports.page import console, fields, show
         from rtl.area import unit_area
@@ -86,7 +85,7 @@ def _area_lines(result: dict[str, Any]) -> dict[str, Any]:
     }
     if "area_um2" in result:
         lines["area"] = (
-            f"{result['area_um2']:,.0f} um2 without memories, of which flip-flops {result['flip_flop_area_um2']:,.0f} um2"
+            f"{result['area_um2']:,.0f} um2 without memories, {result['flip_flop_area_um2']:,.0f} of it flip-flops"
         )
     if result.get("critical_path_ps"):
         lines["longest path"] = (

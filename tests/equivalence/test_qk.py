@@ -1,0 +1,152 @@
+"""QK array: golden, simulator, RTL and netlist give the same scores; the last three in the same cycles.
+
+The large set: EQUIVALENCE=large python -m pytest tests/equivalence/test_qk.py
+"""
+
+import functools
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+
+from accel.numerics.attention import dot
+from accel.numerics.softmax import scale_scores
+from accel.units.qk import QkUnit
+from sim.qk_schedule import Row, Transfer, schedule
+from tests.equivalence.harness import missing_tools, repeat_command
+from tests.equivalence.qk_cases import NARROW, Case, cases
+from tests.equivalence.qk_rtl import run_cases
+
+CASES = list(cases(os.environ.get("EQUIVALENCE") == "large"))
+Scores = list[int]  # of one row
+
+
+def scores_by_definition(row: Row) -> Scores:
+    """Python integers: product by product, floor of score + 1/2, clipped to 22 bits."""
+    query, keys = row.query.tolist(), row.keys.tolist()
+    raw = [sum(q * k for q, k in zip(query, key, strict=True)) for key in keys]
+    rounded = [(2 * score * row.mantissa + 2**row.shift) // 2 ** (row.shift + 1) for score in raw]
+    return [max(-(2**21), min(2**21 - 1, score)) for score in rounded]
+
+
+def rows_of(transfers: list[Transfer]) -> list[Scores]:
+    """Transfers of scores joined into rows."""
+    rows: list[Scores] = [[]]
+    for transfer in transfers:
+        if transfer.port == "scores":
+            last, *scores = transfer.content
+            rows[-1] += scores
+            if last:
+                rows.append([])
+    return rows[:-1]
+
+
+def expected_runs(case: Case) -> list[list[Transfer]]:
+    """Transfers of each run from reset: the interrupted one, if the case has it, and the whole one."""
+    whole = schedule(case.unit, case.rows, case.stalls)
+    if case.reset_at is None:
+        return [whole]
+    return [[transfer for transfer in whole if transfer.cycle < case.reset_at], whole]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each view runs its ``cases``."""
+    if metafunc.cls and "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", metafunc.cls.cases, ids=lambda case: case.name)
+
+
+class Contract:
+    """What every view must keep. A view overrides ``scored``."""
+
+    cases: ClassVar = CASES
+
+    @pytest.fixture
+    def scored(self) -> Callable[[Case], list[Scores]]:
+        """Function of a case: scores of each of its rows."""
+        raise NotImplementedError
+
+    def test_gives_the_right_scores(self, case: Case, scored: Callable, request: pytest.FixtureRequest) -> None:
+        found = scored(case)
+        assert len(found) == len(case.rows), (
+            f"qk: expected {len(case.rows)} rows, got {len(found)}; {repeat_command(request)}"
+        )
+        for r, (row, answer) in enumerate(zip(case.rows, found, strict=True)):
+            right = scores_by_definition(row)
+            assert answer == right, (
+                f"qk, row {r} (head_dim={len(row.query)}, keys={len(row.keys)}, mantissa={row.mantissa}, "
+                f"shift={row.shift}): expected {right}, got {answer}; {repeat_command(request)}"
+            )
+
+
+class TestGolden(Contract):
+    @pytest.fixture
+    def scored(self) -> Callable:
+        def score(row: Row) -> Scores:
+            return scale_scores(dot(row.query, row.keys), row.mantissa, row.shift).tolist()
+
+        return lambda case: [score(row) for row in case.rows]
+
+
+class TestSim(Contract):
+    @pytest.fixture
+    def scored(self) -> Callable:
+        return lambda case: rows_of(schedule(case.unit, case.rows, case.stalls))
+
+
+@pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
+class TestRtl(Contract):
+    @classmethod
+    @functools.cache
+    def simulated(cls, unit: QkUnit) -> dict[str, list[list[Transfer]]] | str:
+        """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
+        try:
+            return run_cases([case for case in cls.cases if case.unit == unit], expected_runs, cls.writer())
+        except RuntimeError as error:
+            return str(error)
+
+    @staticmethod
+    def writer() -> Callable[..., str]:
+        from rtl.verilog import unit_verilog
+
+        return unit_verilog
+
+    @pytest.fixture
+    def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
+        """Function of a case: its runs on the Verilog."""
+
+        def transfers_of(case: Case) -> list[list[Transfer]]:
+            found = self.simulated(case.unit)
+            return pytest.fail(f"qk: {found}") if isinstance(found, str) else found[case.name]
+
+        return transfers_of
+
+    @pytest.fixture
+    def scored(self, transfers: Callable) -> Callable:
+        return lambda case: rows_of(transfers(case)[-1])
+
+    def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
+        for run, (expected, actual) in enumerate(zip(expected_runs(case), transfers(case), strict=True)):
+            for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
+                assert found == right, (
+                    f"qk, run {run}, transfer {i}, cycle {right.cycle}: simulator {right}, RTL {found}; "
+                    f"{repeat_command(request)}"
+                )
+            assert len(actual) == len(expected), (
+                f"qk, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
+                f"{repeat_command(request)}"
+            )
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pyosys"), reason="netlist: pip install 'accel-codesign[synth]'")
+class TestNetlist(TestRtl):
+    """The same, on the gates that Yosys makes of the Verilog."""
+
+    cases: ClassVar = [case for case in CASES if case.unit == NARROW]
+
+    @staticmethod
+    def writer() -> Callable[..., str]:
+        from rtl.area import unit_netlist
+
+        return unit_netlist

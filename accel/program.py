@@ -4,6 +4,11 @@ A program is a header of 64 bytes and a list of jobs of 128 bytes, little endian
 engine reads jobs in order. A job either attends (one K/V head, one or more query rows) or changes what is alive
 (tokens, heads). Fields that an opcode does not use are zero.
 
+What is alive: ``TOKENS`` makes tokens 0 ... keys-1 live and the keep list all of them (so the cascade starts anew
+with every generated token); scores of tokens that were there stay, unless ``RESTART``. ``TOKENS`` with RESTART and no
+keys keeps no token state at all: contexts beyond ``max_context`` run so. An attend job of a head that has been pruned
+is skipped, unless query heads share its K and V.
+
 Rows of an attend job are numbered ``query * group + member``: the query heads that share one K/V head follow each
 other. Row r lies at ``q_address + r * q_stride``. Keys are positions ``first_key ... first_key + keys - 1`` of the
 keep list (or, without ``KEEP_LIST``, token numbers). With ``CAUSAL`` query i sees the first ``first_visible + i`` of
@@ -38,7 +43,7 @@ class Opcode(enum.IntEnum):
         2  # live tokens become 0 ... keys-1; new ones have importance 0; with RESTART all scores and the list reset
     )
     PRUNE_TOKENS = 3  # keep list := the keep_values most important; with RESTART of all live tokens, else of the list
-    PRUNE_HEADS = 4  # live heads := the keep_values most important
+    PRUNE_HEADS = 4  # live heads := the keep_values most important; with RESTART of all heads, else of the live ones
 
 
 class Lsb(enum.IntEnum):
@@ -62,6 +67,14 @@ class Fused(enum.IntEnum):
     SINGLE = 0
     FIRST = 1  # fetch K for this job and the next
     SECOND = 2  # K came with the job before
+
+
+class Side(enum.IntEnum):
+    """Where a head's K rows lie: alone, or as the first or second head of a pair side by side."""
+
+    ALONE = 0
+    FIRST = 1
+    SECOND = 2
 
 
 class Flag(enum.IntFlag):
@@ -88,7 +101,7 @@ JOB = np.dtype(
         ("q_address", "<u8"), ("k_msb_address", "<u8"), ("k_lsb_address", "<u8"), ("v_address", "<u8"),
         ("output_address", "<u8"), ("partial_address", "<u8"),
         ("q_stride", "<u4"), ("output_stride", "<u4"),
-        ("iteration", "<u4"), ("reserved", "V20"),
+        ("iteration", "<u4"), ("side", "u1"), ("reserved", "V19"),
     ]
 )  # fmt: skip
 assert JOB.itemsize == 128
@@ -152,6 +165,9 @@ class Program:
         refuse(
             attend & ((jobs["head"] + 1) * jobs["group"] > arch.max_heads), "head", f"at most {arch.max_heads} heads"
         )
+        prune = (jobs["opcode"] == Opcode.PRUNE_TOKENS) | (jobs["opcode"] == Opcode.PRUNE_HEADS)
+        refuse(prune & (jobs["keep_values"] == 0), "keep_values", "a prune keeps at least 1")
+        refuse(jobs["side"] > Side.SECOND, "side", f"at most {int(Side.SECOND)}")
         for dim in np.unique(jobs["head_dim"][attend]):
             tile = arch.tile_keys(int(dim))
             refuse(attend & (jobs["head_dim"] == dim) & (jobs["keys"] > tile), "keys", f"a tile holds at most {tile}")

@@ -9,6 +9,7 @@ from accel.arch import Arch
 from accel.units.importance import TOKEN_SCORE_BITS
 from accel.units.softmax import STORED_BITS
 from sim.engine import Timing
+from sim.unroll import accesses
 from sim.values import Recorded
 from sim.work import Work
 
@@ -32,8 +33,8 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
     chosen = job["v_resident"] == 0
     resident = jobs["v_resident"] == 1
     read = {
-        "q": _sum(rows["q_atoms"]) * atom,
-        "k_msb": _sum(ksets["keys"] * ksets["atoms"]) * atom,
+        "q": _sum(rows["q_atoms"] + rows["p_atoms"]) * atom,
+        "k_msb": _sum(ksets["keys"] * accesses(ksets["mask"])) * atom,
         "k_lsb": _sum((rows["keys"] * job["lsb_atoms"])[second]) * atom,
         "v": (_sum((rows["kept"] * job["v_atoms"])[chosen]) + _sum((jobs["keys"] * jobs["v_atoms"])[resident])) * atom,
         "weights": 0,
@@ -53,7 +54,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
     passes = rows["keys"] * (1 + rows["lsb"])
     exponents = _sum(passes)
     word = arch.value_bits
-    accesses = timing.dram["rd"]
+    reads = timing.dram["rd"]
     return {
         "rows": len(rows),
         "lsb_refetch_rows": _sum(second),
@@ -85,7 +86,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         },
         "importance_updates": recorded.importance_updates,
         "importance_bits": TOKEN_SCORE_BITS,
-        "crossbar_bytes": {"address": accesses * ADDRESS_BYTES, "data": accesses * atom},
+        "crossbar_bytes": {"address": reads * ADDRESS_BYTES, "data": reads * atom},
         "output_values": _sum(dims),
     }
 
@@ -107,8 +108,8 @@ def baseline_bytes(work: Work, dense: tuple[int, int] | None = None) -> dict[str
 def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]:
     """Cycles each part would need alone; ``limit`` is the largest, ``fraction`` how much of the run it explains.
 
-    ``dram`` moves all bytes at peak bandwidth; the others are the cycles in which the unit was busy. ``writer`` hands one
-    access per cycle to the memory.
+    ``dram`` moves all bytes at peak bandwidth; the others are the cycles in which the unit was busy. ``writer`` hands
+    one access per cycle to the memory.
     """
     moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
     alone = {

@@ -58,7 +58,7 @@ def _run(
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
         if fetch.active == 0:
-            choose_job(f, machine_, ksets, jobs, rows, times, prune_.done, t)
+            choose_job(f, machine_, ksets, jobs, rows, times, prune_.done, out.write_row, t)
         for channel in range(x.wake.shape[0]):
             while x.wake[channel] <= tick:
                 at = x.wake[channel]

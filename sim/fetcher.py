@@ -22,7 +22,7 @@ KIND_Q, KIND_K, KIND_LSB, KIND_V, KIND_V_ROW = range(5)
 
 STATE = integers(
     """
-    active kind index start base stride atoms count ids pending keys_per_line rotate q_next q_released k_next
+    active kind index start base stride mask first count ids pending keys_per_line rotate q_next q_released k_next
     k_used k_turn v_next v_used v_turn lsb_head lsb_tail busy_cycles
     """
 )
@@ -47,44 +47,52 @@ def new_fetcher(lanes: int, rows: int) -> Fetcher:
 
 
 @njit(cache=True)
+def _lowest(mask: int) -> int:
+    """Number of the lowest bit set."""
+    bit = 0
+    while mask >> bit & 1 == 0:
+        bit += 1
+    return bit
+
+
+@njit(cache=True)
 def _begin(
-    f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, t: int, job_start: int
+    f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, mask: int, start: int
 ) -> None:
     s = f.state[0]
-    s.active = 1
-    s.kind = kind
-    s.index = index
-    s.count = count
-    s.keys_per_line = keys_per_line
-    s.start = t + job_start
+    s.active, s.kind, s.index, s.count, s.keys_per_line = 1, kind, index, count, keys_per_line
+    s.mask, s.first, s.start = mask, _lowest(mask), start
     lanes = f.lane_key.shape[0]
     for lane in range(lanes):
         f.lane_key[lane] = (lane - rotate) & (lanes - 1)
-        f.lane_atom[lane] = 0
+        f.lane_atom[lane] = s.first
+
+
+@njit(cache=True)
+def _from(f: Fetcher, base: int, stride: int, ids: int, pending: int) -> None:
+    s = f.state[0]
+    s.base, s.stride, s.ids, s.pending = base, stride, ids, pending
 
 
 @njit(cache=True)
 def choose_job(
     f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
-    prunes_done: int, t: int,
+    prunes_done: int, written: int, t: int,
 ) -> bool:  # fmt: skip
-    """Start the most urgent job that can start; returns whether there was one."""
+    """Start the most urgent job that can start; returns whether there was one.
+
+    ``prunes_done`` cascade prunes and ``written`` result rows are behind us.
+    """
     s = f.state[0]
     n_rows = rows.shape[0]
+    start = t + m.job_start
 
     if s.lsb_head < s.lsb_tail:
         r = f.lsb[s.lsb_head]
         s.lsb_head += 1
-        row = rows[r]
-        job = jobs[row.job]
-        _begin(f, KIND_LSB, r, row.keys, job.keys_per_line, 0, t, m.job_start)
-        s.base, s.stride, s.atoms, s.ids, s.pending = (
-            job.lsb_base,
-            job.lsb_stride,
-            job.lsb_atoms,
-            job.ids,
-            row.lsb_pending,
-        )
+        job = jobs[rows[r].job]
+        _begin(f, KIND_LSB, r, rows[r].keys, job.keys_per_line, 0, (1 << job.lsb_atoms) - 1, start)
+        _from(f, job.lsb_base, job.lsb_stride, job.ids, rows[r].lsb_pending)
         return True
 
     v_resident = -1
@@ -96,34 +104,26 @@ def choose_job(
             if times.row[r].emitted <= t and s.v_used + row.v_bytes <= m.v_bytes:
                 s.v_used += row.v_bytes
                 s.v_next = r + 1
-                _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, s.v_turn, t, m.job_start)
+                _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, s.v_turn, (1 << job.v_atoms) - 1, start)
+                _from(f, job.v_base, job.v_stride, row.kept_ids, row.v_pending)
                 s.v_turn += row.kept
-                s.base, s.stride, s.atoms, s.ids, s.pending = (
-                    job.v_base,
-                    job.v_stride,
-                    job.v_atoms,
-                    row.kept_ids,
-                    row.v_pending,
-                )
                 times.row[r].v_fetch = t
                 return True
         elif job.kset < s.k_next and s.v_used + job.v_bytes <= m.v_bytes:
             v_resident = row.job
 
-    if s.q_next < n_rows and s.q_next - s.q_released < m.query_slots:
+    if s.q_next < n_rows:
         count = 0
-        atoms = rows[s.q_next].q_atoms
-        while (
-            s.q_next + count < n_rows
-            and s.q_next + count - s.q_released < m.query_slots
-            and count < m.lanes
-            and jobs[rows[s.q_next + count].job].kset < s.k_next
-            and rows[s.q_next + count].q_atoms == atoms
-        ):
+        atoms = rows[s.q_next].q_atoms + rows[s.q_next].p_atoms
+        while s.q_next + count < n_rows and count < m.lanes:
+            row = rows[s.q_next + count]
+            room = s.q_next + count - s.q_released < m.query_slots
+            known = jobs[row.job].kset < s.k_next and row.after < written
+            if not (room and known and row.q_atoms + row.p_atoms == atoms):
+                break
             count += 1
         if count > 0:
-            _begin(f, KIND_Q, s.q_next, count, 1, s.q_next, t, m.job_start)
-            s.atoms = atoms
+            _begin(f, KIND_Q, s.q_next, count, 1, s.q_next, (1 << atoms) - 1, start)
             s.q_next += count
             return True
 
@@ -131,9 +131,9 @@ def choose_job(
         job = jobs[v_resident]
         s.v_used += job.v_bytes
         s.v_next = job.first_row + job.rows
-        _begin(f, KIND_V, v_resident, job.keys, job.values_per_line, s.v_turn, t, m.job_start)
+        _begin(f, KIND_V, v_resident, job.keys, job.values_per_line, s.v_turn, (1 << job.v_atoms) - 1, start)
+        _from(f, job.v_base, job.v_stride, job.ids, job.v_pending)
         s.v_turn += job.keys
-        s.base, s.stride, s.atoms, s.ids, s.pending = job.v_base, job.v_stride, job.v_atoms, job.ids, job.v_pending
         times.job[v_resident, 0] = t
         return True
 
@@ -143,9 +143,9 @@ def choose_job(
         if kset.prunes <= prunes_done and s.k_used + kset.bytes <= m.k_bytes:
             s.k_used += kset.bytes
             s.k_next = k + 1
-            _begin(f, KIND_K, k, kset.keys, kset.keys_per_line, s.k_turn, t, m.job_start)
+            _begin(f, KIND_K, k, kset.keys, kset.keys_per_line, s.k_turn, kset.mask, start)
+            _from(f, kset.base, kset.stride, kset.ids, kset.pending)
             s.k_turn += kset.keys
-            s.base, s.stride, s.atoms, s.ids, s.pending = kset.base, kset.stride, kset.atoms, kset.ids, kset.pending
             times.kset[k, 0] = t
             return True
     return False
@@ -163,26 +163,28 @@ def generate_addresses(
     s.busy_cycles += 1
     lanes, depth = x.channel.shape
     ids = selected if s.kind == KIND_V_ROW else tokens
+    # Data that nobody waits for yet leaves the queues short, so that what is urgent later finds them so.
+    room = min(depth, m.prefetch) if s.kind == KIND_K or s.kind == KIND_V else depth
     left = 0
     for lane in range(lanes):
         key = f.lane_key[lane]
         if key >= s.count:
             continue
-        if x.waiting[lane] == depth:
+        if x.waiting[lane] >= room:
             left += 1
             continue
         atom = f.lane_atom[lane]
         if s.kind == KIND_Q:
             row = rows[s.index + key]
             address = row.q_address + atom * m.atom_bytes
+            if atom >= row.q_atoms:
+                address = row.p_address + (atom - row.q_atoms) * m.atom_bytes
             line = row.q_pending
         else:
             address = s.base + ids[s.ids + key] * s.stride + atom * m.atom_bytes
             line = s.pending + key // s.keys_per_line
         channel, pseudo, group, bank, dram_row, _ = map_address(dram, address)
-        slot = x.head[lane] + x.waiting[lane]
-        if slot >= depth:
-            slot -= depth
+        slot = (x.head[lane] + x.waiting[lane]) % depth
         x.channel[lane, slot] = channel
         x.bank[lane, slot] = flat_bank(dram, pseudo, group, bank)
         x.row[lane, slot] = dram_row
@@ -190,12 +192,13 @@ def generate_addresses(
         x.waiting[lane] += 1
         x.pushed[lane] = t
         x.busy[0] += 1
-        atom += 1
-        if atom == s.atoms:
-            atom = 0
+        rest = s.mask >> (atom + 1)
+        if rest == 0:
             key += lanes
             f.lane_key[lane] = key
-        f.lane_atom[lane] = atom
+            f.lane_atom[lane] = s.first
+        else:
+            f.lane_atom[lane] = atom + 1 + _lowest(rest)
         if key < s.count:
             left += 1
     if left == 0:

@@ -101,6 +101,9 @@ def write_outputs(
     if r >= s.finished or time[r].written > t:
         return
     row = rows[r]
+    if row.w_atoms == 0:
+        s.write_row = r + 1
+        return
     channel, pseudo, group, bank, dram_row, _ = map_address(dram, row.w_address + s.write_atom * m.atom_bytes)
     if not can_accept_write(dram, channel):
         return

@@ -6,13 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.arch import Arch
-from accel.program import Flag, Fused, Jobs, ValueFetch
+from accel.lower.layout import partial_stride_bytes
+from accel.program import Flag, Fused, Jobs, Side, ValueFetch
 from accel.units.fetcher import (
     JOB_START_CYCLES,
-    UNIT_BYTES,
+    PREFETCH_DEPTH,
     FetcherUnit,
     record_bytes,
     row_stride_bytes,
+    side_mask,
 )
 from accel.units.importance import ACCUMULATE_CYCLES
 from accel.units.pv import NORMALISE_CYCLES, PvUnit
@@ -23,8 +25,6 @@ from sim.values import Recorded
 from sim.work import JOB, KSET, MACHINE, PRUNE, ROW, Work, records
 
 Int = NDArray[np.int64]
-PARTIAL_BYTES_PER_DIM = 6  # weighted V sum of one dimension, 44 bits, between tiles
-PARTIAL_HEADER_BYTES = 8  # running maximum and sum
 
 
 def machine(arch: Arch) -> NDArray:
@@ -36,6 +36,7 @@ def machine(arch: Arch) -> NDArray:
     values = {
         "lanes": arch.fetcher.lanes,
         "window": arch.fetcher.window,
+        "prefetch": PREFETCH_DEPTH,
         "address_fifo": arch.fetcher.address_fifo_depth,
         "outstanding": arch.fetcher.outstanding_per_channel,
         "query_slots": arch.fetcher.query_slots,
@@ -86,6 +87,33 @@ def _strides(dims: Int, bits: Int, heads: Int, atom: int) -> Int:
     for dim, width, fused in np.unique(keys, axis=0):
         at = (keys == (dim, width, fused)).all(axis=1)
         out[at] = row_stride_bytes(int(dim), int(width), atom, int(fused)) if width else 0
+    return out
+
+
+def _masks(jobs: Jobs, atoms: Int, heads: Int, atom: int) -> Int:
+    """Accesses per token: all of a row, or those of one head of a pair that is not fetched as one."""
+    out = (np.int64(1) << atoms) - 1
+    alone = np.flatnonzero((heads == 1) & (jobs["side"] != Side.ALONE))
+    keys = np.stack([jobs[name][alone].astype(np.int64) for name in ("head_dim", "msb_bits", "side")], axis=1)
+    for dim, bits, side in np.unique(keys, axis=0):
+        out[alone[(keys == (dim, bits, side)).all(axis=1)]] = side_mask(int(dim), int(bits), atom, int(side) - 1)
+    return out
+
+
+def accesses(masks: Int) -> Int:
+    """Number of bits set."""
+    return np.array([int(mask).bit_count() for mask in masks.tolist()], np.int64)
+
+
+def _writers(addresses: Int, writes: NDArray[np.bool_]) -> Int:
+    """For each row the latest row before it that writes to its address, -1 where there is none."""
+    last: dict[int, int] = {}
+    out = np.full(len(addresses), -1, np.int64)
+    if writes.any():
+        for row, (address, wrote) in enumerate(zip(addresses.tolist(), writes.tolist(), strict=True)):
+            out[row] = last.get(address, -1)
+            if wrote:
+                last[address] = row
     return out
 
 
@@ -140,8 +168,9 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     ksets = records(KSET, len(lead))
     ksets["first_job"], ksets["base"], ksets["keys"] = lead, jobs["k_msb_address"][lead], keys[lead]
     ksets["ids"], ksets["keys_per_line"] = out["ids"][lead], out["keys_per_line"][lead]
-    ksets["stride"] = _strides(dims[lead], jobs["msb_bits"][lead].astype(np.int64), heads, atom)
-    ksets["atoms"] = ksets["stride"] // atom
+    paired = np.where((heads == 2) | (jobs["side"][lead] != Side.ALONE), 2, 1).astype(np.int64)
+    ksets["stride"] = _strides(dims[lead], jobs["msb_bits"][lead].astype(np.int64), paired, atom)
+    ksets["mask"] = _masks(jobs[lead], ksets["stride"] // atom, heads, atom)
     lines = -(-keys[lead] // ksets["keys_per_line"])
     ksets["bytes"] = heads * lines * ksets["keys_per_line"] * word_bytes[lead]
     last_job = np.concatenate([lead[1:], [len(jobs)]]) - 1
@@ -150,7 +179,7 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     for at, (row, heads_flag, cycles) in enumerate(recorded.prunes):
         prunes[at] = (row, heads_flag, cycles)
     ksets["prunes"] = np.searchsorted(prunes["row"], first_row[lead], side="right")
-    ksets["pending"] = pending.take(ksets["keys"], ksets["keys_per_line"], ksets["atoms"])
+    ksets["pending"] = pending.take(ksets["keys"], ksets["keys_per_line"], accesses(ksets["mask"]))
 
     row_job = np.repeat(np.arange(len(jobs)), per_job)
     of = jobs[row_job]
@@ -181,29 +210,22 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
         visible[again], out["keys_per_line"][row_job[again]], out["lsb_atoms"][row_job[again]]
     )
 
-    tiled_in = (of["flags"] & Flag.FIRST_TILE) == 0
+    # A tile's sums go through memory unless a single row carries on: then they stay in the accumulators.
+    through = per_job[row_job] > 1
+    tiled_in = ((of["flags"] & Flag.FIRST_TILE) == 0) & through
     tiled_out = (of["flags"] & Flag.LAST_TILE) == 0
-    partial = dims[row_job] * PARTIAL_BYTES_PER_DIM + PARTIAL_HEADER_BYTES
+    partial_stride = _per_dim(dims, lambda d: partial_stride_bytes(d, atom))[row_job]
+    partial_address = of["partial_address"].astype(np.int64) + rank * partial_stride
     q_bytes = _per_dim(dims, lambda d: record_bytes(d, arch.value_bits))[row_job]
-    rows["q_address"] = of["q_address"] + rank * of["q_stride"]
-    rows["q_atoms"] = -(-(q_bytes + np.where(tiled_in, partial, 0)) // atom)
-    rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"])
-    rows["w_address"] = np.where(tiled_out, of["partial_address"], of["output_address"]) + rank * of["output_stride"]
-    rows["w_atoms"] = -(-np.where(tiled_out, partial, dims[row_job] * OUTPUT_BITS // 8) // atom)
+    rows["q_address"], rows["q_atoms"] = of["q_address"] + rank * of["q_stride"], -(-q_bytes // atom)
+    rows["p_address"], rows["p_atoms"] = partial_address, np.where(tiled_in, partial_stride // atom, 0)
+    rows["after"] = np.where(tiled_in, _writers(partial_address, tiled_out & through), -1)
+    rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"] + rows["p_atoms"])
+    rows["w_address"] = np.where(tiled_out, partial_address, of["output_address"] + rank * of["output_stride"])
+    output_atoms = -(-dims[row_job] * OUTPUT_BITS // 8 // atom)
+    rows["w_atoms"] = np.where(tiled_out, np.where(through, partial_stride // atom, 0), output_atoms)
 
     return Work(
         ksets, out, rows, prunes, joined(recorded.tokens, np.int32), joined(recorded.selected, np.int32),
         joined(pending.parts, np.int32),
     )  # fmt: skip
-
-
-def query_stride_bytes(arch: Arch, head_dim: int) -> int:
-    """Distance between two query rows in memory: the record and room for a tile's partial sums, whole accesses."""
-    atom = arch.memory_spec.access_bytes
-    return -(-record_bytes(head_dim, arch.value_bits) // atom) * atom
-
-
-def output_stride_bytes(arch: Arch, head_dim: int) -> int:
-    """Distance between two output rows in memory."""
-    atom = arch.memory_spec.access_bytes
-    return -(-max(UNIT_BYTES, head_dim * OUTPUT_BITS // 8) // atom) * atom

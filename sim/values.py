@@ -72,7 +72,7 @@ class Executor:
             raise UserError(f"tokens = {keys}: {self.live} are alive; only a restart makes the sequence shorter")
         else:
             self.token_scores[self.live : keys] = 0
-            self._set_keep(np.append(self.keep, np.arange(self.live, keys, dtype=np.int32)))
+            self._set_keep(np.arange(keys))
         self.live = keys
 
     def _cascade(self, scores: Int, keep: int) -> tuple[Int, int]:

@@ -27,7 +27,7 @@ KSET = np.dtype(
     [
         ("base", "i8"),  # address of token 0 in the MSB plane
         ("stride", "i8"),  # bytes from token to token
-        ("atoms", "i8"),  # memory accesses per token
+        ("mask", "i8"),  # which memory accesses of a token's row are made
         ("keys", "i8"),
         ("ids", "i8"),  # first entry in ``tokens``
         ("keys_per_line", "i8"),
@@ -82,10 +82,13 @@ ROW = np.dtype(
         ("emit", "i8"),  # cycles from the first source word filtered to the last output word
         ("pv_issues", "i8"),
         ("q_address", "i8"),
-        ("q_atoms", "i8"),  # query, and the partial sums of the tile before
+        ("q_atoms", "i8"),
+        ("p_address", "i8"),  # partial sums of the tile before
+        ("p_atoms", "i8"),
+        ("after", "i8"),  # the row that wrote them; -1: none
         ("q_pending", "i8"),
         ("w_address", "i8"),
-        ("w_atoms", "i8"),  # output row or partial sums
+        ("w_atoms", "i8"),  # output row or partial sums; none where the next tile follows on chip
     ]
 )
 """One query row of one head."""
@@ -120,7 +123,7 @@ class Times(NamedTuple):
 
 MACHINE = integers(
     """
-    lanes window address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per k_bytes
+    lanes window prefetch address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per k_bytes
     v_bytes score_keys topk_lanes job_start return_cycles qk_latency exponent test reciprocal normalise
     topk_command topk_take topk_handoff topk_filter accumulate output_cycles
     """

@@ -6,7 +6,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.layout import Layout
 from accel.lower.pairs import fuse_pairs
-from accel.program import Flag, Lsb, Opcode, Program, ValueFetch, jobs_of
+from accel.program import Flag, Lsb, Opcode, Program, Side, ValueFetch, jobs_of
 from workloads.row_trace import RowTrace
 
 
@@ -91,6 +91,7 @@ def lower_trace(trace: RowTrace, arch: Arch) -> Program:
                 "q_stride": layout.query_stride,
                 "output_stride": layout.output_stride,
                 "iteration": iteration,
+                "side": Side.FIRST + head % 2 if layout.fuse == 2 else Side.ALONE,
             }
         )
         if columns["token_topk"][r] >= 0:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from accel.arch import Arch, archs, load_arch
+from accel.lower.plan import Plan
+from accel.lower.programs import lower_decode, lower_prefill
 from accel.lower.trace import lower_trace
 from accel.program import Flag, Opcode, Program, ValueFetch, jobs_of
-from accel.units.fetcher import JOB_START_CYCLES, FetcherUnit
+from accel.units.fetcher import JOB_START_CYCLES, FetcherUnit, record_bytes, row_stride_bytes, side_mask
 from accel.units.pv import NORMALISE_CYCLES, PvUnit
 from accel.units.qk import QkUnit
 from accel.units.softmax import SoftmaxUnit
@@ -18,6 +20,7 @@ from sim.engine import Timing, run_timing
 from sim.unroll import unroll
 from sim.values import Executor
 from sim.work import NEVER, Work
+from workloads.kernels import SoftmaxAttention
 from workloads.schedule import load_schedule
 
 
@@ -188,3 +191,38 @@ def test_more_hardware_is_not_slower(more: dict[str, int]) -> None:
     program = Program(program.jobs[: 12 * 40])
     base = simulate(arch, program)[1].cycles
     assert simulate(arch.replace(more), program)[1].cycles <= 1.01 * base
+
+
+def test_a_tile_waits_for_the_sums_of_the_one_before() -> None:
+    """Between tiles of prefill the sums go through memory: written, then read, and both are counted."""
+    arch = load_arch("tiny")
+    cross = SoftmaxAttention(query_heads=1, kv_heads=1, queries=5, keys=150, head_dim=16, mask="none", cross=True)
+    work, timing = simulate(arch, lower_prefill(cross, Plan(), arch, 1))
+    rows, time = work.rows, timing.times.row
+    carried = np.flatnonzero(rows["after"] >= 0)
+    assert carried.tolist() == list(range(5, 15)), "three tiles of 64, 64 and 22 keys"
+    assert rows["after"][carried].tolist() == list(range(10))
+    assert (rows["w_address"][rows["after"][carried]] == rows["p_address"][carried]).all()
+    assert (rows["w_atoms"][:10] == 4).all(), "16 sums of 6 bytes and 8 bytes of state in accesses of 32"
+    assert (rows["p_atoms"][carried] == 4).all()
+    assert (time["qk_start"][carried] > time["written"][rows["after"][carried]]).all()
+
+
+def test_a_single_row_keeps_its_sums_between_tiles() -> None:
+    arch = load_arch("tiny")
+    decode = SoftmaxAttention(query_heads=1, kv_heads=1, queries=1, keys=150, head_dim=16, query_start=149)
+    work = simulate(arch, lower_decode(decode, Plan(), arch, 1, 1))[0]
+    assert work.rows["p_atoms"].sum() == 0
+    assert work.rows["w_atoms"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("head_dim", "bits"), [(64, 6), (64, 10), (96, 6), (32, 6), (128, 6), (64, 8)])
+def test_heads_of_a_pair_share_only_the_crumbs(head_dim: int, bits: int) -> None:
+    """Both heads' accesses together are the pair's row, and what they share is where both have 2-bit planes."""
+    atom = 32
+    atoms = row_stride_bytes(head_dim, bits, atom, 2) // atom
+    masks = [side_mask(head_dim, bits, atom, side) for side in (0, 1)]
+    assert masks[0] | masks[1] == (1 << atoms) - 1
+    if bits == 8:
+        assert masks[0] & masks[1] == 0
+    assert all(mask.bit_count() * atom >= record_bytes(head_dim, bits) for mask in masks)

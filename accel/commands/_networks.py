@@ -2,9 +2,11 @@
 
 import argparse
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.errors import UserError
+from workloads.nets.catalog import find_entry
 
 if TYPE_CHECKING:
     from accel.arch import Arch
@@ -150,6 +152,7 @@ def run_network(args: argparse.Namespace, arch: "Arch", tell: Any) -> "tuple[Run
             or (f"Wikipedia: {args.wikipedia}" if args.wikipedia else "given" if args.text else "built in"),
             "sha256": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
             "texts": len(texts),
+            "weights_sha256": _weights_sha256(args.workload, folder),
         },
         seed=args.seed,
         dense=dense[:2],
@@ -157,8 +160,17 @@ def run_network(args: argparse.Namespace, arch: "Arch", tell: Any) -> "tuple[Run
         quality=quality,
         notes=_notes(args),
     )
-    options = {option: getattr(args, option) for option in (*_DECODER[1:], *_PLAN, "weights")}
+    options = {option: getattr(args, option) for option in (*_DECODER[1:], *_PLAN)}
     return result, np.concatenate(recorded.jobs), options
+
+
+def _weights_sha256(name: str, folder: Path) -> str:
+    """Hash of the files that the network is read from, so that a run says which weights it had."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in find_entry(name).needs for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _notes(args: argparse.Namespace) -> tuple[str, ...]:

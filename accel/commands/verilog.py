@@ -43,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
     arch = load_arch(args.arch, {key: value for key, value in given.items() if "." in key})
     parameters = parameters_of(args.unit, arch) | {key: value for key, value in given.items() if "." not in key}
     unit_parameters(args.unit, **parameters)
+    if args.area:
+        import pyosys  # noqa: F401  (before anything is written)
     folder = Path(args.out)
     check_folder(folder)
     try:

@@ -113,16 +113,23 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def _run(argv: Sequence[str]) -> int:
+    try:
+        args = _parse(argv)
+    except SystemExit:  # argparse, after --help or --version
+        return 0
+    return (_module(args.command).run(args) or 0) if args.command else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets a question mark, not a traceback
     try:
-        args = _parse(sys.argv[1:] if argv is None else argv)
-        code = _module(args.command).run(args) if args.command else 0
+        code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
-        return code or 0
+        return code
     except UserError as error:
         print(f"accel: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT

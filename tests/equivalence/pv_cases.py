@@ -14,12 +14,13 @@ from sim.pv_schedule import MAX_SHIFT, Row, Stalls
 
 #: Two rows, one, and half a row per line.
 SMALL = PvArray(multipliers=16, lanes=2, max_head_dim=32, output_lanes=4)
-#: Fewer weights than rows would fit; a tree of two levels entered at two places; folded at 128.
-DEEP = PvArray(multipliers=64, lanes=4, max_head_dim=128, output_lanes=8)
+#: Fewer weights than rows would fit; a tree of two levels entered at two places.
+DEEP = PvArray(multipliers=64, lanes=4, max_head_dim=32, output_lanes=8)
 UNITS = [SMALL, DEEP]
 MORE_UNITS = [
     PvArray(multipliers=4, lanes=1, max_head_dim=16, output_lanes=3),
     PvArray(multipliers=8, lanes=4, max_head_dim=8, output_lanes=16),
+    PvArray(multipliers=64, lanes=4, max_head_dim=256, output_lanes=8),
     PvArray(multipliers=128, lanes=16, max_head_dim=64, output_lanes=1),
 ]
 TOP_WEIGHT, TOP_VALUE = 4095, 2047

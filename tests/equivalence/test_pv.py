@@ -7,16 +7,20 @@ import functools
 import importlib.util
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from accel.arch import archs, load_arch
+from accel.errors import UserError
 from accel.numerics.attention import normalise_output
-from accel.units.pv import OUTPUT_SHIFT, PvArray
-from sim.pv_schedule import Row, Transfer, schedule
+from accel.units.pv import NORMALISE_CYCLES, OUTPUT_SHIFT, SRAM_READ_CYCLES, PvArray, PvUnit
+from sim.pv import issue
+from sim.pv_schedule import Row, Stalls, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
-from tests.equivalence.pv_cases import SMALL, Case, cases
+from tests.equivalence.pv_cases import SMALL, UNITS, Case, cases
 from tests.equivalence.pv_rtl import run_cases
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
@@ -170,3 +174,94 @@ class TestNetlist(TestRtl):
         from rtl.area import unit_netlist
 
         return unit_netlist
+
+
+# ---- the numbers in accel.units, and the engine's simulator, against the schedule that the RTL keeps -----------------
+
+
+def plain_row(unit: PvArray, head_dim: int, lines: int) -> Row:
+    n = lines * unit.rows_per_line(head_dim)
+    return Row(head_dim, np.ones(n, np.int64), np.ones((n, head_dim), np.int64), 1 << 16, 0)
+
+
+@pytest.mark.parametrize("name", archs())
+def test_array_of_a_machine_has_its_geometry(name: str) -> None:
+    arch = load_arch(name)
+    unit = PvArray.of(arch)
+    for head_dim in (5, 8, 24, *unit.padded_dims):
+        assert unit.rows_per_line(head_dim) == arch.values_per_line(head_dim)
+        assert unit.fold(head_dim) == arch.pv_fold(head_dim)
+        assert unit.at(head_dim) == PvUnit.of(arch, head_dim)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"multipliers": 48}, "pv: multipliers must be a power of two"),
+        ({"max_head_dim": 512}, "pv: max_head_dim must be 8 to 256, got 512"),
+        ({"lanes": 0}, "pv: lanes must be 1 to 64, got 0"),
+        ({"output_lanes": 2.0}, "pv: output_lanes must be an integer, got 2.0"),
+    ],
+)
+def test_impossible_arrays_are_refused(parameters: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PvArray(**parameters)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("lines", [1, 5])
+def test_latency_and_rate_of_a_row_alone(unit: PvArray, lines: int) -> None:
+    for dim in unit.padded_dims:
+        transfers = schedule(unit, [plain_row(unit, dim, lines)], Stalls())
+        line = [t.cycle for t in transfers if t.port == "line"]
+        outputs = [t.cycle for t in transfers if t.port == "outputs"]
+        assert line == list(range(lines * unit.fold(dim)))
+        first = line[-1] + unit.at(dim).latency_cycles - SRAM_READ_CYCLES + NORMALISE_CYCLES
+        assert outputs == list(range(first, first + unit.at(dim).drain_cycles(dim)))
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_rows_without_end_keep_the_busier_side_busy(unit: PvArray) -> None:
+    for dim in unit.padded_dims:
+        for lines in (1, 2, 7):
+            transfers = schedule(unit, [plain_row(unit, dim, lines)] * 20, Stalls())
+            ends = [t.cycle for t in transfers if t.port == "outputs" and t.content[0]]
+            busier = max(lines * unit.fold(dim), unit.at(dim).drain_cycles(dim))
+            assert set(np.diff(ends[3:]).tolist()) == {busier}
+
+
+def written_by_the_engine(unit: PvArray, head_dim: int, n_lines: list[int], ready: list[int]) -> list[int]:
+    """Cycle of each row's ``written`` in ``sim.pv.issue``: rows of so many lines, each line in V SRAM from ready on."""
+    issue_line, start = issue.py_func, min(ready)
+    starts = np.concatenate([[0], np.cumsum(n_lines)])
+    at = unit.at(head_dim)
+    job = SimpleNamespace(
+        v_resident=0, pv_fold=unit.fold(head_dim), pv_latency=at.latency_cycles, drain=at.drain_cycles(head_dim)
+    )
+    rows, times = np.empty(len(n_lines), object), np.empty(len(n_lines), object)
+    for r, lines in enumerate(n_lines):
+        rows[r] = SimpleNamespace(job=0, select=-1, v_pending=starts[r], pv_issues=lines, kept=0, v_bytes=0)
+        times[r] = SimpleNamespace(pass2_start=start, drained=start)
+    state = dict.fromkeys(["line", "next_row", "finished", "drain_free", "issues", "busy_cycles"], 0)
+    pv, fetcher = SimpleNamespace(row=-1, free=start, **state), SimpleNamespace(state=[SimpleNamespace(v_used=0)])
+    machine, weights = SimpleNamespace(output_cycles=NORMALISE_CYCLES), SimpleNamespace(weights_used=0)
+    t = start
+    while pv.finished < len(n_lines):
+        issue_line([pv], fetcher, [weights], machine, [job], rows, times, np.array(ready), t)
+        t += 1
+    return [time.written for time in times]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("often", [1.0, 0.6, 0.2])
+def test_engine_simulator_has_the_same_cycles(unit: PvArray, often: float) -> None:
+    """With lines that are there when the schedule accepts them, rows are written when their last item has left."""
+    rng = np.random.default_rng(int(10 * often) + unit.multipliers)
+    for dim in unit.padded_dims:
+        n_lines = [int(n) for n in rng.integers(1, 5, 30)]
+        stalls = Stalls((True, *(rng.random(37) < often).tolist()) if unit.fold(dim) == 1 else (True,))
+        transfers = schedule(unit, [plain_row(unit, dim, n) for n in n_lines], stalls)
+        accepted = [t.cycle for t in transfers if t.port == "line"][:: unit.fold(dim)]
+        left = [t.cycle for t in transfers if t.port == "outputs" and t.content[0]]
+        ready = [cycle - SRAM_READ_CYCLES for cycle in accepted]
+        assert written_by_the_engine(unit, dim, n_lines, ready) == [cycle + 1 for cycle in left]

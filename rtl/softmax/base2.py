@@ -12,9 +12,11 @@ __all__ = ["Softmax"]
 
 
 class Softmax(wiring.Component):
-    """Everything of the softmax that computes. What connects its three parts lies outside: the score buffer between
-    ``exponents`` and ``stored``, and the decision between ``sums`` and ``finals`` whether a row is final. ``rows`` takes
-    what ``reciprocals`` gives; they are ports because the same transfer starts the reading of the buffer.
+    """Everything of the softmax that computes.
+
+    What connects its three parts lies outside: the score buffer between ``exponents`` and ``stored``, and the decision
+    between ``sums`` and ``finals`` whether a row is final. ``rows`` takes what ``reciprocals`` gives; they are ports
+    because the same transfer starts the reading of the buffer.
 
     Parameters
     ----------
@@ -31,8 +33,14 @@ class Softmax(wiring.Component):
     """
 
     def __init__(self, unit: SoftmaxUnit):
-        self.parts = {"exponent": Exponent(unit), "reciprocal": Reciprocal(unit), "normalise": Normalise(unit)}
-        super().__init__({name: member for part in self.parts.values() for name, member in part.signature.members.items()})
+        self.parts: dict[str, wiring.Component] = {
+            "exponent": Exponent(unit),
+            "reciprocal": Reciprocal(unit),
+            "normalise": Normalise(unit),
+        }
+        super().__init__(
+            {name: member for part in self.parts.values() for name, member in part.signature.members.items()}
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,28 +1,24 @@
 """First pass of the softmax: scores to base-2 exponents under a running integer maximum, and their running sum."""
 
-from itertools import pairwise
-
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.numerics.softmax import NO_MAXIMUM, exponent_table
+from accel.numerics.softmax import NO_MAXIMUM
 from accel.units.softmax import (
     EXPONENT_BITS,
     MAXIMUM_BITS,
     SCORE_BITS,
     SCORE_FRACTION_BITS,
-    SEGMENTS,
-    TABLE_BITS,
     THRESHOLD_BITS,
     SoftmaxUnit,
 )
-from rtl.softmax.carry_save import compress, multiply
+from rtl.softmax.adders import add, compress, products
 from rtl.softmax.inlet import Inlet
+from rtl.softmax.power import power_of_two
+from rtl.softmax.stages import Stages
 
 __all__ = ["Exponent", "exponent_line", "row_sum", "score_line"]
-
-_FURTHEST = EXPONENT_BITS + 1  # shifted by this or more, an exponent rounds to nothing
 
 
 def score_line(unit: SoftmaxUnit) -> data.StructLayout:
@@ -70,7 +66,8 @@ class Exponent(wiring.Component):
 
     A line passes: maximum (``unit.maximum_cycles`` stages, on ceilings; the running maximum joins in the last), table,
     interpolate, shift, sum of the line, running sum; its last line goes on through multiply and compare of the test.
-    Two loops close within a cycle: the running maximum, and the sum, shifted right by the rise of the maximum.
+    Two loops close within a cycle: the running maximum, and the sum, shifted right by the rise of the maximum. The
+    latter, a shift and an addition, is the longest path of the unit.
 
     The row's largest exponent needs no search for its largest score: the line that holds it has the row's final
     maximum, and the exponent never falls as the score rises. So it is the largest since the maximum last rose.
@@ -113,138 +110,109 @@ class Exponent(wiring.Component):
             advance.eq((~self.exponents.valid | self.exponents.ready) & (~self.sums.valid | self.sums.ready)),
             inlet.o.ready.eq(advance),
         ]
-
-        def staged(value: Value, name: str) -> Signal:
-            """The value one stage later."""
-            register = Signal(Value.cast(value).shape(), name=name, reset_less=True)
-            with m.If(advance):
-                m.d.sync += register.eq(value)
-            return register
-
-        def carried(value: Value, name: str, stages: int) -> list[Value]:
-            """The value and its copies in the stages that follow."""
-            copies = [value]
-            for stage in range(stages):
-                copies.append(staged(copies[-1], f"{name}_{stage + 1}"))
-            return copies
-
-        # What goes along with a line. Index: the stage register it lies in; 0 is the inlet.
+        stages = Stages(m, advance)
         line = inlet.o.payload
-        maximum_at = unit.maximum_cycles
-        table, interpolate, shift, add = range(maximum_at, maximum_at + 4)  # the register that each of them reads
-        out = unit.exponent_cycles
-        first_line = Signal(init=1)
-        valid = [inlet.o.valid, *(Signal(name=f"valid_{stage + 1}") for stage in range(out + 1))]
-        first = carried(first_line, "first", out)
-        last = carried(line.last, "last", out)
-        count = carried(line.count, "count", out)
-        threshold = carried(line.threshold, "threshold", out - 1)
-        start_maximum = carried(line.start_maximum, "start_maximum", maximum_at - 1)
-        start_total = carried(line.start_total, "start_total", table)
-        with m.If(advance):
-            m.d.sync += [after.eq(before) for before, after in pairwise(valid[:-1])]
-            m.d.sync += valid[out + 1].eq(valid[out] & last[out])
-            with m.If(valid[0]):
-                m.d.sync += first_line.eq(line.last)
 
-        # A score is the ceiling less a fraction; only the ceilings take part in the maximum.
-        ceilings: list[Value] = []
-        greatest: list[Value] = []
-        distances = []
+        # A list that goes along with a line is indexed by the register it lies in: 0 is the inlet, the maximum leaves
+        # its loop in register ``met``, the exponents are summed from ``made`` on and offered in ``out``.
+        met, made, out = unit.maximum_cycles, unit.maximum_cycles + 3, unit.exponent_cycles
+        valid = [inlet.o.valid]
+        for register in range(1, out + 1):
+            valid.append(stages.flag(valid[-1], f"valid_{register}"))
+        starts = Signal(init=1)
+        with m.If(advance & inlet.o.valid):
+            m.d.sync += starts.eq(line.last)
+        first = stages.along(starts, "first", out)
+        last = stages.along(line.last, "last", out)
+        count = stages.along(line.count, "count", out - 1)
+
+        # A score is its ceiling less a fraction. Only the ceilings take part in the maximum.
+        greatest, ceilings, fractions = [], [], []
         for lane in range(lanes):
             score = line.scores[lane]
-            fraction, whole = score[:SCORE_FRACTION_BITS], score[SCORE_FRACTION_BITS:].as_signed()
             ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
-            m.d.comb += ceiling.eq(whole + fraction.any())
-            ceilings.append(carried(ceiling, f"ceiling_{lane}", table)[table])
-            below = carried((-fraction)[:SCORE_FRACTION_BITS], f"below_{lane}", table + 1)
-            distances.append(below)
+            m.d.comb += ceiling.eq(score[SCORE_FRACTION_BITS:].as_signed() + score[:SCORE_FRACTION_BITS].any())
+            ceilings.append(stages.delayed(ceiling, f"ceiling_{lane}", met))
+            fractions.append(stages.delayed(score[:SCORE_FRACTION_BITS], f"fraction_{lane}", met - 1))
             greatest.append(Mux(lane < line.count, ceiling, NO_MAXIMUM))
-        for stage in range(maximum_at):
+        for stage in range(met):
             greatest = _greatest(greatest)
-            if stage < maximum_at - 1:
-                greatest = [staged(value, f"greatest_{stage + 1}_{i}") for i, value in enumerate(greatest)]
+            if stage < met - 1:
+                greatest = [stages.after(value, f"greatest_{stage + 1}_{i}") for i, value in enumerate(greatest)]
         running = Signal(signed(MAXIMUM_BITS), reset_less=True)
-        before = Mux(first[maximum_at - 1], start_maximum[maximum_at - 1], running)
-        maximum_now = Mux(greatest[0] > before, greatest[0], before)
-        rises = staged(greatest[0] > before, "rises")
-        rise_now = staged(greatest[0] - before, "rise")
-        with m.If(advance & valid[maximum_at - 1]):
-            m.d.sync += running.eq(maximum_now)
-        maximum = carried(running, "maximum", out + 1 - table)
+        start_maximum = stages.delayed(line.start_maximum, "start_maximum", met - 1)
+        before = Mux(first[met - 1], start_maximum, running)
+        rises = Signal()
+        m.d.comb += rises.eq(greatest[0] > before)
+        rise_met = stages.after(Mux(rises, greatest[0] - before, 0)[:MAXIMUM_BITS], "rise")
+        with m.If(advance & valid[met - 1]):
+            m.d.sync += running.eq(Mux(rises, greatest[0], before))
+        maximum = stages.along(running, "maximum", out + 1 - met)
 
-        # Distance from the maximum: its fraction picks a piece of 2^-f, its whole part will shift.
-        start, slope = exponent_table()
-        low_bits = SCORE_FRACTION_BITS - (SEGMENTS.bit_length() - 1)
-        starts = Array(Const(int(value), TABLE_BITS) for value in start)
-        slopes = Array(Const(int(value), int(slope.max()).bit_length()) for value in slope)
         exponents = []
         for lane in range(lanes):
-            below = distances[lane]
-            segment = below[table][low_bits:]
-            whole = Signal(range(1 << MAXIMUM_BITS), name=f"whole_{lane}")
+            whole = Signal(MAXIMUM_BITS, name=f"whole_{lane}")
             m.d.comb += whole.eq(running - ceilings[lane])
-            by = carried(Mux(whole < _FURTHEST, whole, _FURTHEST)[:5], f"by_{lane}", 2)
-            start_ = staged(starts[segment], f"start_{lane}")
-            slope_ = staged(slopes[segment], f"slope_{lane}")
-            # start - (slope * low >> bits) with the one subtraction in front of the shift
-            fine = Signal(signed(TABLE_BITS + low_bits + 1), name=f"fine_{lane}")
-            m.d.comb += fine.eq((start_ << low_bits) + ((1 << low_bits) - 1) - slope_ * below[table + 1][:low_bits])
-            mantissa = staged(fine[low_bits : low_bits + TABLE_BITS], f"mantissa_{lane}")
-            halves = Cat(Const(0, EXPONENT_BITS - TABLE_BITS + 1), mantissa) >> by[2]
-            rounded = ((halves + 1) >> 1)[:EXPONENT_BITS]
-            live = lane < count[shift]
-            exponents.append(carried(Mux(live, rounded, 0), f"exponent_{lane}", 2))
+            exponent = power_of_two(m, stages, fractions[lane], whole, lane)
+            exponents.append(stages.along(Mux(lane < count[made - 1], exponent, 0), f"exponent_{lane}", 2))
+        summands = [exponent[1] for exponent in exponents]
 
-        # The sum. A row's start is shifted ahead of the loop and added as if it were one more lane.
+        # The sum. A row's start has made its shift ahead of the loop and takes the place of the sum so far.
         far = (1 << 6) - 1  # shifts everything out
-        rise = Mux(first[table], far, Mux(rises, Mux(rise_now < far, rise_now, far), 0))[:6]
-        rise_start = Mux(rises, Mux(rise_now < far, rise_now, far), 0)[:6]
-        rise_at_sum = carried(rise, "rise_clipped", out - 1 - table)[-1]
-        carried_in = carried(Mux(first[table], start_total[table] >> rise_start, 0), "carried_in", add - table)[-1]
-        line_total = staged((sum(exponent[1] for exponent in exponents) + carried_in)[: unit.total_bits], "line_total")
-        total = Signal(unit.total_bits, reset_less=True)
+        rise = Signal(6)
+        m.d.comb += rise.eq(Mux(rise_met < far, rise_met, far))
+        start_total = stages.delayed(line.start_total, "start_total", met) >> rise
+        carried_in = stages.delayed(Mux(first[met], start_total, 0), "carried_in", out - 1 - met)
+        rise_now = stages.delayed(Mux(first[met], far, rise), "rise_now", out - 1 - met)
+        line_bits = EXPONENT_BITS + lanes.bit_length() - 1
+        line_total = stages.after(sum(compress(m, summands, line_bits))[:line_bits], "line_total")
+        total, so_far = Signal(unit.total_bits, reset_less=True), Signal(unit.total_bits)
+        m.d.comb += so_far.eq(total >> rise_now | carried_in)
         with m.If(advance & valid[out - 1]):
-            m.d.sync += total.eq((total >> rise_at_sum) + line_total)
+            m.d.sync += total.eq(add(m, so_far, line_total, "total_next"))
 
-        # The largest exponent since the maximum last rose: up the tree beside the two sums, then the loop.
-        tops = [exponent[1] for exponent in exponents]
-        levels = unit.lanes.bit_length() - 1
-        for level in range(levels // 2):
-            tops = _greatest(tops)
-        tops = [staged(value, f"top_{i}") for i, value in enumerate(tops)]
-        for level in range(levels - levels // 2):
-            tops = _greatest(tops)
-        top = staged(tops[0], "top")
-        anew = carried(first[table] | rises, "anew", out - table)[-1]
+        # The largest exponent since the maximum last rose: up a tree beside the two sums, then its own loop.
+        levels = lanes.bit_length() - 1
+        for _ in range(levels // 2):
+            summands = _greatest(summands)
+        summands = [stages.after(value, f"greater_{i}") for i, value in enumerate(summands)]
+        for _ in range(levels // 2, levels):
+            summands = _greatest(summands)
+        largest_here = stages.after(summands[0], "largest_here")
+        anew = stages.delayed(first[met] | rise.any(), "anew", out - met)
         largest = Signal(EXPONENT_BITS, reset_less=True)
         with m.If(advance & valid[out]):
-            m.d.sync += largest.eq(Mux(anew | (top > largest), top, largest))
+            m.d.sync += largest.eq(Mux(anew | (largest_here > largest), largest_here, largest))
 
         # flat: largest << THRESHOLD_BITS < threshold * total. The product's carries stay open for a stage; then the
         # bit above both sides is the sign of product - largest' - 1.
-        threshold_now = Signal(THRESHOLD_BITS, reset_less=True)
+        threshold = Signal(THRESHOLD_BITS, reset_less=True)
+        arrived = stages.delayed(line.threshold, "threshold", out - 1)
         with m.If(advance & valid[out - 1] & first[out - 1]):
-            m.d.sync += threshold_now.eq(threshold[out - 1])
+            m.d.sync += threshold.eq(arrived)
         width = unit.total_bits + THRESHOLD_BITS + 1
-        product = [staged(part, f"product_{i}") for i, part in enumerate(multiply(m, total, threshold_now, width))]
-        subtrahend = Signal(width)
-        m.d.comb += subtrahend.eq(~(largest << THRESHOLD_BITS))
-        bits, carries = compress(m, [*product, subtrahend], width)
-        total_then = staged(total, "total_then")
+        product = [
+            stages.after(part, f"product_{i}")
+            for i, part in enumerate(compress(m, products(m, total, threshold, width), width))
+        ]
+        against = Signal(width)
+        m.d.comb += against.eq(Cat(Const(0, THRESHOLD_BITS), largest))
+        difference = sum(compress(m, [*product, ~against], width))
+        row_ends = stages.flag(valid[out] & last[out], "row_ends")
+        total_then = stages.after(total, "total_then")
 
         with m.If(advance):
             m.d.sync += [
                 self.exponents.valid.eq(valid[out - 1]),
                 *(self.exponents.payload.exponents[lane].eq(exponents[lane][2]) for lane in range(lanes)),
-                self.exponents.payload.maximum.eq(maximum[out - 1 - table]),
+                self.exponents.payload.maximum.eq(maximum[out - 1 - met]),
                 self.exponents.payload.count.eq(count[out - 1]),
                 self.exponents.payload.last.eq(last[out - 1]),
-                self.sums.valid.eq(valid[out + 1]),
-                self.sums.payload.maximum.eq(maximum[out + 1 - table]),
+                self.sums.valid.eq(row_ends),
+                self.sums.payload.maximum.eq(maximum[out + 1 - met]),
                 self.sums.payload.total.eq(total_then),
                 self.sums.payload.largest.eq(largest),
-                self.sums.payload.flat.eq(~(bits + carries)[width - 1]),
+                self.sums.payload.flat.eq(~difference[width - 1]),
             ]
         with m.Else():  # one output is refused; what the other one offers may leave
             with m.If(self.exponents.ready):

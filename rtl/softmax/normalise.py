@@ -1,6 +1,6 @@
 """Second pass of the softmax: stored exponents to weights and probabilities of the finished row."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,15 +13,16 @@ from accel.units.softmax import (
     WEIGHT_BITS,
     SoftmaxUnit,
 )
-from rtl.softmax.carry_save import multiply
+from rtl.softmax.adders import compress, products
 from rtl.softmax.exponent import exponent_line
 from rtl.softmax.inlet import Inlet
+from rtl.softmax.power import FURTHEST
 from rtl.softmax.reciprocal import row_reciprocal
+from rtl.softmax.stages import Stages
 from rtl.stream import Queue
 
 __all__ = ["Normalise", "weight_line"]
 
-_FURTHEST = EXPONENT_BITS + 1
 #: A row's sum has this many bits or more: its largest score was within one of the maximum when it came.
 _SHORTEST_TOTAL = EXPONENT_BITS
 _LEAST_SHIFT = _SHORTEST_TOTAL - MANTISSA_BITS
@@ -94,40 +95,31 @@ class Normalise(wiring.Component):
             queue.o.ready.eq(advance & enter & line.last),
         ]
 
-        def staged(value: Value, name: str) -> Signal:
-            """The value one stage later."""
-            register = Signal(Value.cast(value).shape(), name=name, reset_less=True)
-            with m.If(advance):
-                m.d.sync += register.eq(value)
-            return register
-
-        valid_1, valid_2 = Signal(), Signal()
-        with m.If(advance):
-            m.d.sync += [valid_1.eq(enter), valid_2.eq(valid_1), out.valid.eq(valid_2)]
-        count_2 = staged(staged(line.count, "count_1"), "count_2")
-        last_2 = staged(staged(line.last, "last_1"), "last_2")
+        stages = Stages(m, advance)
+        valid_2 = stages.flag(stages.flag(enter, "valid_1"), "valid_2")
+        count_2, last_2 = stages.delayed(line.count, "count", 2), stages.delayed(line.last, "last", 2)
 
         # Both shifts are the same for all lanes. Each stops where nothing is left.
         behind = Signal(range(1 << len(row.maximum)))
         m.d.comb += behind.eq(row.maximum - line.maximum)
-        late = staged(Mux(behind < _FURTHEST, behind, _FURTHEST)[: _FURTHEST.bit_length()], "late")
-        shift_1 = staged((row.shift - _LEAST_SHIFT)[: unit.shift_bits], "shift_1")
+        late = stages.after(Mux(behind < FURTHEST, behind, FURTHEST)[: FURTHEST.bit_length()], "late")
+        shift_1 = stages.after((row.shift - _LEAST_SHIFT)[: unit.shift_bits], "shift_1")
         further = late + shift_1
-        further_2 = staged(Mux(further < _REACH, further, _REACH)[: _REACH.bit_length()], "further_2")
+        further_2 = stages.after(Mux(further < _REACH, further, _REACH)[: _REACH.bit_length()], "further_2")
 
         for lane in range(unit.lanes):
             stored = line.exponents[lane]
-            product = multiply(m, stored, row.reciprocal, _PRODUCT_BITS)
-            bits, carries = (staged(part, f"product_{lane}_{i}") for i, part in enumerate(product))
-            stored_1 = staged(stored, f"stored_{lane}")
+            product = compress(m, products(m, stored, row.reciprocal, _PRODUCT_BITS), _PRODUCT_BITS)
+            bits, carries = (stages.after(part, f"product_{lane}_{i}") for i, part in enumerate(product))
+            stored_1 = stages.after(stored, f"stored_{lane}")
             weight = ((stored_1[EXPONENT_BITS - WEIGHT_BITS - 1 :] >> late) + 1) >> 1
-            weight_2 = staged(Mux(weight[WEIGHT_BITS], -1, weight)[:WEIGHT_BITS], f"weight_{lane}")
-            product_2 = staged((bits + carries)[_DROPPED:_PRODUCT_BITS], f"product_{lane}")
+            weight_2 = stages.after(Mux(weight[WEIGHT_BITS], -1, weight)[:WEIGHT_BITS], f"weight_{lane}")
+            product_2 = stages.after((bits + carries)[_DROPPED:_PRODUCT_BITS], f"product_{lane}")
             with m.If(advance):
                 m.d.sync += [
                     out.payload.weights[lane].eq(weight_2),
                     out.payload.probabilities[lane].eq(((product_2 >> further_2) + 1) >> 1),
                 ]
         with m.If(advance):
-            m.d.sync += [out.payload.count.eq(count_2), out.payload.last.eq(last_2)]
+            m.d.sync += [out.valid.eq(valid_2), out.payload.count.eq(count_2), out.payload.last.eq(last_2)]
         return m

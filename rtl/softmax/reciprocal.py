@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.units.softmax import MANTISSA_BITS, MAXIMUM_BITS, QUOTIENT_BITS, RECIPROCAL_BITS, SoftmaxUnit
 from rtl.softmax.inlet import Inlet
+from rtl.softmax.stages import Stages
 
 __all__ = ["Reciprocal", "final_row", "row_reciprocal"]
 
@@ -59,51 +60,40 @@ class Reciprocal(wiring.Component):
         advance = Signal()
         m.d.comb += [advance.eq(~out.valid | out.ready), inlet.o.ready.eq(advance)]
 
-        # Normalise: bits below the mantissa are dropped, so only its place is looked for.
-        total = inlet.o.payload.total
-        places = unit.total_bits - MANTISSA_BITS + 1
-        mantissa: Value = total[:MANTISSA_BITS]
-        shift: Value = Const(0, unit.shift_bits)
-        for place in range(1, places):
-            found = total[place + MANTISSA_BITS - 1]
-            mantissa = Mux(found, total[place : place + MANTISSA_BITS], mantissa)
-            shift = Mux(found, place, shift)
+        stages = Stages(m, advance)
 
-        # Every stage: valid, maximum, shift, mantissa, remainder (below the mantissa), quotient so far.
-        valid: Value = inlet.o.valid
-        maximum: Value = inlet.o.payload.maximum
+        # Normalise: bits below the mantissa are dropped, so only the places it can be at are looked for.
+        total = inlet.o.payload.total
+        highest: Value = total[:MANTISSA_BITS]
+        place: Value = Const(0, unit.shift_bits)
+        for low in range(1, unit.total_bits - MANTISSA_BITS + 1):
+            found = total[low + MANTISSA_BITS - 1]
+            highest = Mux(found, total[low : low + MANTISSA_BITS], highest)
+            place = Mux(found, low, place)
+
+        valid: Value = stages.flag(inlet.o.valid, "valid")
+        mantissa: Value = stages.after(highest, "mantissa")
+        # Below the mantissa in every stage. It begins as the upper bits of 2^31, of which none can be a multiple of it.
         remainder: Value = Const(1 << (RECIPROCAL_BITS - QUOTIENT_BITS), MANTISSA_BITS)
-        quotient: list[Value] = []
-        for stage in range(unit.reciprocal_cycles):
-            if stage:
-                doubled = Cat(0, remainder)
-                fits = Signal(name=f"fits_{stage}")
-                m.d.comb += fits.eq(doubled >= mantissa)
-                remainder = Mux(fits, doubled - mantissa, doubled)[:MANTISSA_BITS]
-                quotient = [fits, *quotient]
-            results = {"maximum": maximum, "shift": shift, "mantissa": mantissa, "remainder": remainder}
-            results["quotient"] = Cat(quotient)
-            if stage == unit.reciprocal_cycles - 1:
-                break
-            valid_now = Signal(name=f"valid_{stage + 1}")
-            registers = {
-                name: Signal(value.shape(), name=f"{name}_{stage + 1}", reset_less=True)
-                for name, value in results.items()
-                if len(value) and not (stage == 0 and name == "remainder")
-            }
-            with m.If(advance):
-                m.d.sync += valid_now.eq(valid)
-                m.d.sync += [register.eq(results[name]) for name, register in registers.items()]
-            valid, maximum, shift, mantissa = (
-                valid_now, registers["maximum"], registers["shift"], registers["mantissa"],
-            )  # fmt: skip
-            remainder = registers.get("remainder", remainder)
-            quotient = list(registers.get("quotient", Const(0, 0)))
+        quotient: Value = Const(0, 0)
+        for bit in range(QUOTIENT_BITS):
+            doubled = Cat(0, remainder)
+            difference = Signal(signed(MANTISSA_BITS + 2), name=f"difference_{bit}")
+            m.d.comb += difference.eq(doubled - mantissa)
+            fits = ~difference[-1]
+            quotient = Cat(fits, quotient)
+            if bit < QUOTIENT_BITS - 1:
+                valid = stages.flag(valid, f"valid_{bit}")
+                remainder = stages.after(Mux(fits, difference, doubled)[:MANTISSA_BITS], f"remainder_{bit}")
+                mantissa = stages.after(mantissa, f"mantissa_{bit}")
+                quotient = stages.after(quotient, f"quotient_{bit}")
+        maximum = stages.delayed(inlet.o.payload.maximum, "maximum", QUOTIENT_BITS)
+        shift = stages.delayed(place, "shift", QUOTIENT_BITS)
         with m.If(advance):
             m.d.sync += [
                 out.valid.eq(valid),
                 out.payload.maximum.eq(maximum),
                 out.payload.shift.eq(shift),
-                out.payload.reciprocal.eq(Cat(quotient)),
+                out.payload.reciprocal.eq(quotient),
             ]
         return m

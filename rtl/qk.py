@@ -12,7 +12,9 @@ from rtl.stream import SkidBuffer
 __all__ = ["Parameters", "QkArray", "component", "query_layout", "line_layout", "scores_layout"]
 
 Parameters = QkUnit
-_FIRST_TAP = SMALLEST_DIM.bit_length() - 1
+FIRST_TAP = SMALLEST_DIM.bit_length() - 1
+#: Bits of a dot product that meet the mantissa in one multiplier, so that it is no slower than a 12 x 12 bit one.
+LIMB_BITS = 11
 
 
 def component(parameters: QkUnit) -> wiring.Component:
@@ -55,28 +57,37 @@ def _register(shape: ShapeLike, name: str) -> Signal:
     return Signal(shape, name=name, reset_less=True)
 
 
-def _is_one_of(log2_dim: Value, dims: list[int]) -> Value:
-    return Cat(log2_dim == dim.bit_length() - 1 for dim in dims).any()
+class _DimTest:
+    """Is the head dimension one of these? Each such test is built once, however many words ask for it."""
+
+    def __init__(self, m: Module, log2_dim: Value, name: str):
+        self.m, self.log2_dim, self.name = m, log2_dim, name
+        self.built: dict[tuple[int, ...], Signal] = {}
+
+    def __call__(self, dims: list[int]) -> Value:
+        key = tuple(dims)
+        if key not in self.built:
+            self.built[key] = Signal(name="_".join([self.name, *map(str, dims)]))
+            self.m.d.comb += self.built[key].eq(Cat(self.log2_dim == dim.bit_length() - 1 for dim in dims).any())
+        return self.built[key]
 
 
 class _Pipeline:
-    """What travels beside the data. ``valid`` and ``travelling`` are those of the last stage so far; a stage takes
-    over what is before it in a cycle with ``step``, and ``moves`` tells that there is something to take.
+    """What travels beside the data. ``valid`` and ``travelling`` are those of the last stage so far. A stage takes over
+    what is before it in a cycle with ``step``; ``moves`` tells that there is something to take.
     """
 
     def __init__(self, m: Module, step: Value, valid: Value, travelling: Signal):
         self.m, self.step, self.valid, self.travelling = m, step, valid, travelling
-
-    @property
-    def moves(self) -> Value:
-        return self.step & self.valid
+        self.moves: Value = valid
 
     def extend(self, name: str, goes_on: Value | int = 1) -> None:
         """One more stage, for those that go on."""
         valid, travelling = Signal(name=f"{name}_valid"), _register(self.travelling.shape(), f"{name}_travelling")
         with self.m.If(self.step):
             self.m.d.sync += [valid.eq(self.valid & goes_on), travelling.eq(self.travelling)]
-        self.valid, self.travelling = valid, travelling
+        self.valid, self.travelling, self.moves = valid, travelling, Signal(name=f"{name}_moves")
+        self.m.d.comb += self.moves.eq(self.step & valid)
 
 
 class QkArray(wiring.Component):
@@ -160,26 +171,19 @@ class QkArray(wiring.Component):
         with m.If(waiting.o.ready):
             m.d.sync += loaded.eq(waiting.o.valid)
 
-        # A new query is spread over the keys of a line.
+        spread = self._spread(new.words, _DimTest(m, new.log2_dim, "new_dim"))
         with m.If(load):
             m.d.sync += [scale[name].eq(new[name]) for name in _scale_fields(unit)]
-            for i, word in enumerate(words):
-                sources: dict[int, list[int]] = {}
-                for dim in unit.dims:
-                    if i < dim * unit.keys_per_line(dim):
-                        sources.setdefault(i % dim, []).append(dim)
-                spread: Value = Const(0, WORD_BITS)
-                for source, dims in sources.items():
-                    spread |= new.words[source].as_unsigned() & _is_one_of(new.log2_dim, dims).replicate(WORD_BITS)
-                m.d.sync += word.eq(spread)
+            m.d.sync += [word.eq(value) for word, value in zip(words, spread, strict=True)]
 
         # A key in parts meets the parts of the query in turn: they move up to the multipliers, and around.
         most_parts = unit.fold(unit.max_head_dim)
         part = Signal(range(max(2, most_parts)))
-        parts = [(dim, unit.fold(dim)) for dim in unit.dims]
+        is_one_of = _DimTest(m, scale.log2_dim, "row_dim")
+        in_parts = {n: is_one_of([dim for dim in unit.dims if unit.fold(dim) == n]) for n in map(unit.fold, unit.dims)}
         m.d.comb += [
             entering.first_part.eq(part == 0),
-            entering.last_part.eq(Cat(_is_one_of(scale.log2_dim, [dim]) & (part == n - 1) for dim, n in parts).any()),
+            entering.last_part.eq(Cat(is_fold & (part == n - 1) for n, is_fold in in_parts.items()).any()),
         ]
         if most_parts > 1:
             with m.If(accepted):
@@ -188,9 +192,22 @@ class QkArray(wiring.Component):
                 for i, word in enumerate(words):
                     block, place = divmod(i, unit.multipliers)
                     following = words[i + unit.multipliers] if block + 1 < most_parts else words[place]
-                    around = _is_one_of(scale.log2_dim, [dim for dim, n in parts if n == block + 1])
-                    m.d.sync += word.eq(Mux(around, words[place], following))
+                    m.d.sync += word.eq(Mux(in_parts.get(block + 1, 0), words[place], following))
         return words, _Pipeline(m, step, accepted, entering)
+
+    def _spread(self, query: data.View, is_one_of: _DimTest) -> list[Value]:
+        """What each multiplier multiplies with: the query once for every key of a line, zero beyond."""
+        spread = []
+        for i in range(self.unit.query_registers):
+            dims_by_source: dict[int, list[int]] = {}
+            for dim in self.unit.dims:
+                if i < dim * self.unit.keys_per_line(dim):
+                    dims_by_source.setdefault(i % dim, []).append(dim)
+            word: Value = Const(0, WORD_BITS)
+            for source, dims in dims_by_source.items():
+                word |= Mux(is_one_of(dims), query[source].as_unsigned(), 0)
+            spread.append(word)
+        return spread
 
     def _multiply(self, m: Module, pipeline: _Pipeline, query: list[Signal]) -> list[Signal]:
         products = [_register(signed(PRODUCT_BITS), f"product_{i}") for i in range(self.unit.multipliers_reached)]
@@ -203,7 +220,7 @@ class QkArray(wiring.Component):
     def _add_pairs(self, m: Module, pipeline: _Pipeline, level: int, sums: list[Signal]) -> list[Signal]:
         """From sums of 2^level products to sums of twice as many; finished ones keep their place, the key's number."""
         pairs = self.unit.multipliers_reached >> level + 1
-        keys = self.unit.max_keys if level >= _FIRST_TAP else 0  # that may be finished
+        keys = self.unit.max_keys if level >= FIRST_TAP else 0  # that may be finished
         finished = Signal(name=f"finished_by_{level}")
         m.d.comb += finished.eq(pipeline.travelling.log2_dim <= level)
         totals = []
@@ -227,10 +244,21 @@ class QkArray(wiring.Component):
         return totals
 
     def _scale(self, m: Module, pipeline: _Pipeline, sums: list[Signal]) -> list[Value]:
-        """Multiply by the mantissa; then shift, round half up and saturate into the output's skid buffer."""
-        scaled = [_register(signed(self.unit.sum_bits + SCALE_BITS), f"scaled_{k}") for k in range(self.unit.max_keys)]
+        """Multiply by the mantissa limb by limb; add up; round and saturate into the output's skid buffer."""
+        keys, width = range(self.unit.max_keys), self.unit.sum_bits
+        limbs: list[list[Signal]] = []
         with m.If(pipeline.moves):
-            m.d.sync += [to.eq(total * pipeline.travelling.mantissa) for to, total in zip(scaled, sums, strict=True)]
+            for k in keys:
+                pieces = [sums[k][at : at + LIMB_BITS] for at in range(0, width, LIMB_BITS)]
+                products = [piece * pipeline.travelling.mantissa for piece in (*pieces[:-1], pieces[-1].as_signed())]
+                limbs.append([_register(value.shape(), f"limb_{i}_{k}") for i, value in enumerate(products)])
+                m.d.sync += [limb.eq(value) for limb, value in zip(limbs[k], products, strict=True)]
+        pipeline.extend("limbs")
+
+        scaled = [_register(signed(width + SCALE_BITS), f"scaled_{k}") for k in keys]
+        with m.If(pipeline.moves):
+            for k in keys:
+                m.d.sync += scaled[k].eq(sum(limb << LIMB_BITS * i for i, limb in enumerate(limbs[k])))
         pipeline.extend("scaled")
 
         top, scores = (1 << (SCORE_BITS - 1)) - 1, []

@@ -10,12 +10,15 @@ from accel.units.qk import QkUnit
 from accel.units.softmax import SCALE_BITS
 from sim.qk_schedule import Row, Stalls
 
-#: Two keys per line, one, and half a key; more keys than lanes beside one tap per head dimension; up to four parts.
-SMALL = QkUnit(multipliers=16, max_head_dim=32, lanes=2)
-WIDE = QkUnit(multipliers=64, max_head_dim=32, lanes=4)
-NARROW = QkUnit(multipliers=8, max_head_dim=32, lanes=2)
-UNITS = [SMALL, WIDE, NARROW]
+#: Two keys per line or one, and keys in two and in four parts.
+PARTS = QkUnit(multipliers=16, max_head_dim=64, lanes=2)
+#: Fewer lanes than keys would fit, and sums that are finished one or two levels before the tree's end.
+TAPS = QkUnit(multipliers=32, max_head_dim=32, lanes=2)
+UNITS = [PARTS, TAPS]
+#: The array of the tiny preset.
+TINY = QkUnit(multipliers=16, max_head_dim=32, lanes=2)
 MORE_UNITS = [
+    TINY,
     QkUnit(multipliers=1, max_head_dim=16, lanes=1),
     QkUnit(multipliers=64, max_head_dim=8, lanes=2),
     QkUnit(multipliers=128, max_head_dim=64, lanes=8),

@@ -4,12 +4,14 @@ import sys
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 PIPED_COLUMNS = 80  # when nobody says how wide the paper is; fixed, so that two runs can be compared with diff
 NARROWEST, WIDEST = 80, 100
+GAP = 3  # columns between two blocks side by side
 
 _PREFIXES = (
     (1e12, "T"),
@@ -34,7 +36,7 @@ def console(file: IO[str] | None = None, columns: int | None = None) -> Console:
 
 def table(*columns: str, left: int = 1) -> Table:
     """An empty table; the first ``left`` columns are text, the others numbers."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for at, name in enumerate(columns):
         made.add_column(
             Text(name), justify="left" if at < left else "right", no_wrap=at >= left or left == 1, overflow="fold"
@@ -74,6 +76,16 @@ def show(out: Console, page: RenderableType) -> None:
         out.print(page)
     for line in captured.get().splitlines():
         out.file.write(line.rstrip() + "\n")
+
+
+def beside(out: Console, left: RenderableType, right: RenderableType) -> RenderableType:
+    """Two blocks side by side, or one under the other where that would cut off digits."""
+    both = [Measurement.get(out, out.options, block).maximum for block in (left, right)]
+    if sum(both) + GAP > out.width:
+        return Group(left, Text(), right)
+    grid = Table.grid(padding=(0, GAP))
+    grid.add_row(left, right)
+    return grid
 
 
 def fields(pairs: dict[str, Any]) -> Table:

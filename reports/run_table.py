@@ -3,12 +3,11 @@
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from accel.cost.factors import Figure, published
 from accel.errors import UserError
-from reports.page import add, bar, fields, prefix_of, quantity, share, show, table
+from reports.page import add, bar, beside, fields, prefix_of, quantity, share, show, table
 
 Report = dict[str, Any]
 
@@ -38,7 +37,7 @@ def print_run(report: Report, out: Console) -> None:
         UserError: the report lacks something, as one written by another version may.
     """
     try:
-        show(out, run_table(report))
+        show(out, run_table(report, out))
     except (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError) as error:
         lacking = f"lacks {error.args[0]}" if isinstance(error, KeyError) else f"cannot be shown ({error})"
         raise UserError(
@@ -46,12 +45,11 @@ def print_run(report: Report, out: Console) -> None:
         ) from error
 
 
-def run_table(report: Report) -> RenderableType:
-    """All blocks of the report, one under the other."""
+def run_table(report: Report, out: Console) -> RenderableType:
+    """All blocks of the report, for a page as wide as ``out``."""
     blocks: list[RenderableType] = [_header(report), Text(), _speed(report)]
-    side = Table.grid(padding=(0, 3))
-    side.add_row(Group(_traffic(report), Text(), _baselines(report), Text(), _bound(report)), _energy(report))
-    blocks += [Text(), side]
+    left = Group(_traffic(report), Text(), _baselines(report), Text(), _bound(report))
+    blocks += [Text(), beside(out, left, _energy(report))]
     if report.get("quality"):
         blocks += [Text(), _quality(report["quality"])]
     return Group(*blocks, Text(), Text(limit_sentence(report), style="bold"))
@@ -70,7 +68,7 @@ def _header(report: Report) -> RenderableType:
         about["machine"] += f": {arch['about']}"
     notes = list(report.get("notes", []))
     if workload.get("kind") == "trace":
-        notes.insert(0, "the trace says how many rows, not their scores: scores are drawn (seed below)")
+        notes.insert(0, "the trace says how many rows, not their scores: scores are drawn from the seed")
     about["seed, code"] = f"{report['seed']}, accel {report['code_version']}"
     if report.get("command"):
         about["repeat with"] = report["command"]
@@ -126,10 +124,10 @@ def _traffic(report: Report) -> RenderableType:
 def _baselines(report: Report) -> RenderableType:
     baselines = report["baseline_bytes"]
     step, prefix = prefix_of(max(baselines.values()) / MOST_OF_A_UNIT)
-    made = table("Dense moves", f"{prefix}B", "/ useful", "/ moved")
+    made = table("Dense moves", f"{prefix}B", "/useful", "/moved")
     for name, size in baselines.items():
         useful, moved = report["dram_reduction_useful"][name], report["dram_reduction"][name]
-        add(made, name, f"{size / step:,.2f}", f"{useful:.1f} x", f"{moved:.1f} x")
+        add(made, name, f"{size / step:,.1f}", f"{useful:.1f} x", f"{moved:.1f} x")
     return made
 
 
@@ -184,7 +182,7 @@ def limit_sentence(report: Report) -> str:
     first, second = ranked[0], ranked[1]
     what, key = PARTS[first]
     percent = 100 * bound[first] / cycles
-    next_one = f"{PARTS[second][0]} {100 * bound[second] / cycles:.0f} %"
+    next_one = f"next: {PARTS[second][0]}, {100 * bound[second] / cycles:.0f} %"
     if percent >= 100 * EXPLAINS:
         first_look = f"; {key} is the number to look at first" if key else ""
         alone = f"which alone would need {percent:.0f} % of the cycles ({next_one})"

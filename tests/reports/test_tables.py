@@ -63,6 +63,22 @@ def test_it_fits_the_page(report: Report) -> None:
     assert all(line == line.rstrip() for line in printed(long).splitlines())
 
 
+@pytest.mark.parametrize("times", [1, 1000, 10**6, 10**9])
+def test_no_digit_is_cut_off(report: Report, times: int) -> None:
+    large = copy.deepcopy(report)
+    large["cycles"] *= times
+    for name in ("dram", "qk", "softmax", "topk", "pv", "writer"):
+        large["bound"][name] *= times
+    for name in large["energy_pJ"]:
+        large["energy_pJ"][name] *= times
+    text = printed(large)
+    for name in ("dram", "qk", "softmax", "topk", "pv", "writer"):
+        assert re.search(rf"^{name} +{large['bound'][name]:,} ", text, re.M)
+    assert all(f"{part.replace('_', ' ')} " in text for part in large["energy_pJ"])
+    compared = printed(large, report, large, report)
+    assert f"{large['cycles']:,}" in compared
+
+
 def test_published_figures_are_labelled_and_stand_only_where_they_belong(report: Report) -> None:
     assert "published" not in printed(report)
     text = printed(named(report, "gpt2-small-wikitext2"))
@@ -103,7 +119,9 @@ def test_the_sentence_names_the_limit_or_says_that_there_is_none(report: Report)
         bound = dict.fromkeys(("dram", "qk", "softmax", "topk", "pv", "writer"), 10) | cycles
         return limit_sentence({**report, "cycles": 1000, "bound": bound})
 
-    assert "the memory, which alone would need 90 % of the cycles (the QK array 20 %)" in sentence(dram=900, qk=200)
+    assert "the memory, which alone would need 90 % of the cycles (next: the QK array, 20 %)" in sentence(
+        dram=900, qk=200
+    )
     assert "memory.channels" in sentence(dram=900)
     assert "no part alone" in sentence(topk=300)
     assert sentence(writer=800).endswith("%).")

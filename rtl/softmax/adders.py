@@ -8,7 +8,7 @@ __all__ = ["add", "compress", "products"]
 def _full_adders(m: Module, a: Value, b: Value, c: Value, width: int) -> list[Value]:
     """Three numbers become two of the same sum, modulo 2^width: one full adder per bit."""
     bits, carries = Signal(width), Signal(width)
-    m.d.comb += [bits.eq(a ^ b ^ c), carries.eq(((a & b) | (a & c) | (b & c)) << 1)]
+    m.d.comb += [bits.eq(a ^ b ^ c), carries.eq(Cat(Const(0, 1), (a & b) | (a & c) | (b & c)))]
     return [bits, carries]
 
 

@@ -22,6 +22,7 @@ UNITS = [ONE_LANE, SoftmaxUnit(lanes=2, max_keys=1 << 20), SoftmaxUnit(lanes=8, 
 MORE_UNITS = [SoftmaxUnit(lanes=4, max_keys=5000), SoftmaxUnit(lanes=16, max_keys=1 << 16)]
 TOP = (1 << (SCORE_BITS - 1)) - 1
 ONE = 1 << SCORE_FRACTION_BITS
+HIGHEST = (1 << THRESHOLD_BITS) - 1
 
 
 class Case(NamedTuple):
@@ -74,8 +75,8 @@ def _with_threshold(row: Row, rng: np.random.Generator) -> Row:
     """The least threshold that finds the row flat, one of its neighbours, or an end of the range."""
     _, total, largest = _sum(row)
     least = (largest << THRESHOLD_BITS) // total + 1
-    threshold = int(rng.choice([least, least - 1, least - 1, least - 2, 0, 1, (1 << THRESHOLD_BITS) - 1]))
-    return row._replace(threshold=min(max(threshold, 0), (1 << THRESHOLD_BITS) - 1))
+    threshold = int(rng.choice([least, least - 1, least - 1, least - 2, 0, 1, HIGHEST]))
+    return row._replace(threshold=min(max(threshold, 0), HIGHEST))
 
 
 def _row(unit: SoftmaxUnit, kind: str, n: int, rng: np.random.Generator) -> Row:
@@ -96,22 +97,24 @@ def _edge_rows(kind: str, unit: SoftmaxUnit, n_rows: int, rng: np.random.Generat
 
 
 def _power_rows(unit: SoftmaxUnit, n_rows: int, rng: np.random.Generator) -> list[Row]:
-    """Sums at a power of two, one below and one above, from the least sum to the largest that the unit has; and
-    thresholds for which both sides of the maximum test can be equal.
+    """Sums at a power of two, one below and one above, from the least sum to the largest that the unit has; thresholds
+    for which both sides of the maximum test can be equal; and the largest sum against the largest threshold.
     """
     rows = []
-    for power in rng.permutation(np.arange(EXPONENT_BITS, unit.total_bits))[:n_rows]:
+    for power in rng.permutation(np.arange(EXPONENT_BITS, unit.total_bits + 1))[:n_rows]:
         n = int(rng.integers(1, 2 * unit.lanes, endpoint=True))
-        row = Row(-rng.integers(0, 4 * ONE, n), unit.lanes)
+        row = Row(-rng.integers(0, 4 * ONE, n), unit.lanes, maximum=3)
         wanted = (1 << int(power)) + int(rng.integers(-1, 1, endpoint=True))
-        _, mine, largest = _sum(row._replace(maximum=3, total=0))
-        before = wanted - mine
-        if before < 1 << (EXPONENT_BITS - 1) or before > (unit.max_keys - n) << EXPONENT_BITS:
-            continue
-        row = row._replace(maximum=3, total=before)
-        threshold = (largest << THRESHOLD_BITS) // wanted
-        rows.append(row._replace(threshold=min(threshold + int(rng.integers(0, 2)), (1 << THRESHOLD_BITS) - 1)))
-    return rows
+        _, mine, largest = _sum(row)
+        most = (unit.max_keys - n) << EXPONENT_BITS
+        before = min(wanted - mine, most)
+        if before >= 1 << (EXPONENT_BITS - 1):
+            threshold = (largest << THRESHOLD_BITS) // wanted + int(rng.integers(0, 2))
+            rows.append(row._replace(total=before, threshold=min(threshold, HIGHEST)))
+    return [
+        *rows,
+        rows[0]._replace(total=(unit.max_keys << EXPONENT_BITS) - (2 * unit.lanes << EXPONENT_BITS), threshold=HIGHEST),
+    ]
 
 
 def _tiles(unit: SoftmaxUnit, n_tiles: int, rng: np.random.Generator) -> list[Row]:
@@ -164,8 +167,9 @@ def cases(large: bool) -> Iterator[Case]:
                 yield Case(name, unit, _power_rows(unit, 2 * n_rows, draw), _stalls(profile, draw))
                 draw = rng(name := f"{label} tiles {repeat}, {profile}")
                 yield Case(name, unit, _tiles(unit, n_rows, draw), _stalls(profile, draw))
-                draw = rng(name := f"{label} reset {repeat}, {profile}")
-                rows = [row for kind in KINDS for row in _edge_rows(kind, unit, 1, draw)]
-                yield Case(name, unit, rows, _stalls(profile, draw), int(draw.integers(1, 120)))
+                for part in (2, 8, 30, 80):  # while lines come, while rows are divided, while weights leave
+                    draw = rng(name := f"{label} reset {repeat} in cycle {part} or so, {profile}")
+                    rows = [_row(unit, kind, int(draw.integers(1, 6 * unit.lanes)), draw) for kind in KINDS]
+                    yield Case(name, unit, rows, _stalls(profile, draw), part + int(draw.integers(0, part)))
         draw = rng(name := f"{label} long")
         yield Case(name, unit, [_row(unit, "near", 1100, draw), _row(unit, "equal", 1025, draw)], Stalls())

@@ -12,10 +12,13 @@ import pytest
 
 import accel.commands
 from accel.cli import INTERRUPTED, READER_GONE, build_parser, command_names
+from accel.commands import speed
 from accel.runs import read_run
 from tests.accel.cli_case import MACHINE, process, run_tiny, tiny_trace
 from tests.accel.cli_case import accel as call
+from workloads.traces import load_trace
 
+ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -218,7 +221,32 @@ def test_it_prints_where_there_is_no_unicode(tmp_path: Path) -> None:
     tiny_trace(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "accel.cli", "list", "archs"],
-        env={"PYTHONIOENCODING": "ascii", "PATH": ""}, capture_output=True, check=True, cwd=Path(__file__).parents[2],
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""}, capture_output=True, check=True, cwd=ROOT,
     )  # fmt: skip
     assert done.stdout.isascii()
     assert b"spatten" in done.stdout
+
+
+def test_speed_says_what_is_asked_for_and_by_how_much_it_is_met(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = load_trace(tiny_trace(tmp_path))
+    monkeypatch.setattr("workloads.schedule.load_schedule", lambda name: trace)
+    for name, value in {
+        "MACHINE": "tiny",
+        "REQUESTS": 2000,
+        "REQUIRED_RUN_S": 1e3,
+        "REQUIRED_REQUESTS_PER_S": 1e12,
+    }.items():
+        monkeypatch.setattr(speed, name, value)
+    done = call(capsys, "speed", "--repeats", "1")
+    assert done.code == 0, done.err
+    assert re.search(r"^whole run +[\d.]+ s +<= 1000 s  met, [\d.]+ times as fast$", done.out, re.M)
+    assert re.search(r"^memory, gather 25 % .* M/s  NOT MET, 0\.00 of it$", done.out, re.M)
+
+
+def test_what_the_documents_show_is_understood() -> None:
+    lines = re.findall(r"^\$ (accel [^|]+?)(?: +#.*)?$", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), re.M)
+    assert len(lines) > 15
+    for line in lines:
+        assert build_parser().parse_args(shlex.split(line)[1:]).command == line.split()[1]

@@ -45,8 +45,9 @@ def _words(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
     return rng.integers(-2048, 2048, shape).astype(np.int16)
 
 
-#: small: with the scale's mantissa a power of two, most scores are halfway between two.
-KINDS = ("random", "lowest", "extremes", "small")
+#: small: with the scale's mantissa a power of two, most scores are halfway between two. brink: scores that just reach
+#: saturation or just do not.
+KINDS = ("random", "lowest", "extremes", "small", "brink")
 
 
 def _scale(kind: str, rng: np.random.Generator) -> tuple[int, int]:
@@ -58,7 +59,18 @@ def _scale(kind: str, rng: np.random.Generator) -> tuple[int, int]:
     return mantissa, int(rng.choice([1, rng.integers(1, 63), rng.integers(15, 30)], p=[0.1, 0.3, 0.6]))
 
 
-def _row(unit: QkUnit, kind: str, dim: int, n: int, rng: np.random.Generator) -> Row:
+def _brink_row(dim: int, n: int, rng: np.random.Generator) -> Row:
+    """Halves of dot products within 4 of 2^22 and of -2^22; scores end at 2^21 - 1 and -2^21."""
+    query, keys = np.zeros(dim, np.int16), np.zeros((n, dim), np.int16)
+    query[:3] = -2048, -1, 1
+    keys[:, :2] = np.where(rng.random((n, 1)) < 0.5, (-2048, 0), (2047, 2047))
+    keys[:, 2] = rng.integers(-4, 4, n)
+    return Row(query, keys, 1 << (SCALE_BITS - 1), SCALE_BITS)
+
+
+def _row(kind: str, dim: int, n: int, rng: np.random.Generator) -> Row:
+    if kind == "brink":
+        return _brink_row(dim, n, rng)
     return Row(_words(kind, (dim,), rng), _words(kind, (n, dim), rng), *_scale(kind, rng))
 
 
@@ -69,14 +81,14 @@ def _rows(unit: QkUnit, kind: str, n_rows: int, rng: np.random.Generator) -> lis
         dim = int(rng.choice(np.arange(8, unit.max_head_dim + 1, 8)))
         per_line = unit.keys_per_line(unit.dims[0] << max(0, (dim - 1).bit_length() - 3))
         edge = [1, per_line, per_line + 1, int(rng.integers(1, 4 * per_line + 1))][r % 4]
-        rows.append(_row(unit, str(rng.choice(KINDS)) if kind == "any" else kind, dim, edge, rng))
+        rows.append(_row(str(rng.choice(KINDS)) if kind == "any" else kind, dim, edge, rng))
     return rows
 
 
 def _short_rows(unit: QkUnit, n_rows: int, rng: np.random.Generator) -> list[Row]:
     """Rows of one line, of all head dimensions, so that queries have to follow each other as fast as lines."""
     dims = [unit.dims[0]] * n_rows + rng.choice(unit.dims, n_rows).tolist()
-    return [_row(unit, "random", dim, int(rng.integers(1, unit.keys_per_line(dim) + 1)), rng) for dim in dims]
+    return [_row("random", dim, int(rng.integers(1, unit.keys_per_line(dim) + 1)), rng) for dim in dims]
 
 
 def _stalls(profile: str, rng: np.random.Generator) -> Stalls:

@@ -123,7 +123,8 @@ class Times(NamedTuple):
 
 MACHINE = integers(
     """
-    lanes window prefetch address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per k_bytes
+    lanes window prefetch address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per
+    k_bytes
     v_bytes score_keys topk_lanes job_start return_cycles qk_latency exponent test reciprocal normalise
     topk_command topk_take topk_handoff topk_filter accumulate output_cycles
     """

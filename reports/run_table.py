@@ -111,7 +111,7 @@ def _traffic(report: Report) -> RenderableType:
     useful = {STREAMS[name]: size for name, size in counts["dram_useful_bytes"].items()}
     moved["output"] = counts["dram_write_bytes"]
     total = sum(moved.values())
-    step, prefix = prefix_of(total)
+    step, prefix = prefix_of(total / 10)
     made = table("DRAM traffic", f"{prefix}B", "useful", "share")
     for name, size in moved.items():
         if size:

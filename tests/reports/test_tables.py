@@ -46,7 +46,7 @@ def test_units_and_numbers(report: Report) -> None:
     moved = sum(counts["dram_read_bytes"].values()) + counts["dram_write_bytes"]
     assert f"{report['cycles']:,} cycles = {report['latency_s'] * 1e6:.2f} us at 1000 MHz" in text
     assert f"{rate['done'] / 1e9:.1f} GOP/s done" in text
-    assert re.search(rf"^total +{moved / 1e3:.2f}\b", text, re.M), "DRAM bytes, in kB here"
+    assert re.search(rf"^total +{moved / 1e3:,.2f}\b", text, re.M), "DRAM bytes, in kB here"
     for name, ratio in report["dram_reduction"].items():
         assert re.search(rf"^{name} .* {report['dram_reduction_useful'][name]:.1f} x +{ratio:.1f} x\b", text, re.M)
     for name in ("dram", "qk", "softmax", "topk", "pv", "writer"):

@@ -15,10 +15,11 @@ PARTS = QkUnit(multipliers=16, max_head_dim=64, lanes=2)
 #: Fewer lanes than keys would fit, and sums that are finished one or two levels before the tree's end.
 TAPS = QkUnit(multipliers=32, max_head_dim=32, lanes=2)
 UNITS = [PARTS, TAPS]
-#: The array of the tiny preset.
-TINY = QkUnit(multipliers=16, max_head_dim=32, lanes=2)
+#: Four multipliers, tree, parts and scaler: few gates, for the netlist.
+LEAST = QkUnit(multipliers=4, max_head_dim=16, lanes=1)
 MORE_UNITS = [
-    TINY,
+    LEAST,
+    QkUnit(multipliers=16, max_head_dim=32, lanes=2),
     QkUnit(multipliers=1, max_head_dim=16, lanes=1),
     QkUnit(multipliers=64, max_head_dim=8, lanes=2),
     QkUnit(multipliers=128, max_head_dim=64, lanes=8),

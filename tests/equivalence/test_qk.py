@@ -1,6 +1,6 @@
 """QK array: golden, simulator, RTL and netlist give the same scores; the last three in the same cycles.
 
-The large set: EQUIVALENCE=large python -m pytest tests/equivalence/test_qk.py
+The large set, about three minutes: EQUIVALENCE=large python -m pytest tests/equivalence/test_qk.py
 """
 
 import functools
@@ -16,7 +16,7 @@ from accel.numerics.softmax import scale_scores
 from accel.units.qk import QkUnit
 from sim.qk_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
-from tests.equivalence.qk_cases import TINY, Case, cases
+from tests.equivalence.qk_cases import LEAST, Case, cases
 from tests.equivalence.qk_rtl import run_cases
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
@@ -142,10 +142,9 @@ class TestRtl(Contract):
 
 @pytest.mark.skipif(not importlib.util.find_spec("pyosys"), reason="netlist: pip install 'accel-codesign[synth]'")
 class TestNetlist(TestRtl):
-    """The same, on the gates that Yosys makes of the Verilog. In the large set only: multipliers of gates take a minute
-    to build."""
+    """The same, on the gates that Yosys makes of the Verilog. In the large set only: it is slow to build."""
 
-    cases: ClassVar = [case for case in CASES if case.unit == TINY]
+    cases: ClassVar = [case for case in CASES if case.unit == LEAST]
 
     @staticmethod
     def writer() -> Callable[..., str]:

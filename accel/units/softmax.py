@@ -93,17 +93,17 @@ class SoftmaxUnit:
 
     @property
     def maximum_cycles(self) -> int:
-        """Line maximum, one level of log2(lanes) per stage, at least one stage; the last also has the running
-        maximum.
+        """Line maximum, one level of log2(lanes) per stage, at least one stage; the last also has the running maximum
+        and, beside it, the table, which needs only the fractions.
         """
         return max(1, self.lanes.bit_length() - 1)
 
     @property
     def exponent_cycles(self) -> int:
-        """From a score line accepted to its exponents offered, and in the sum: maximum, table, interpolate, shift, add
-        up the line, add to the running sum.
+        """From a score line accepted to its exponents offered, and in the sum: maximum, interpolate (a multiply whose
+        carries are left open, then their resolution), shift, add up the line, add to the running sum.
         """
-        return self.maximum_cycles + 1 + 1 + 1 + 1 + 1
+        return self.maximum_cycles + 2 + 1 + 1 + 1
 
     @property
     def test_cycles(self) -> int:

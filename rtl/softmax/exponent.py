@@ -64,10 +64,10 @@ def _greatest(values: list[Value]) -> list[Value]:
 class Exponent(wiring.Component):
     """Exponents of score lines, one line per cycle, and per row its sum and the maximum test.
 
-    A line passes: maximum (``unit.maximum_cycles`` stages, on ceilings; the running maximum joins in the last), table,
-    interpolate, shift, sum of the line, running sum; its last line goes on through multiply and compare of the test.
-    Two loops close within a cycle: the running maximum, and the sum, shifted right by the rise of the maximum. The
-    latter, a shift and an addition, is the longest path of the unit.
+    A line passes: maximum (``unit.maximum_cycles`` stages, on ceilings; in the last of them also the running maximum
+    and, beside it, the table), two stages of interpolation, shift, sum of the line, running sum. A row's last line goes
+    on through the multiply and the compare of the test. Two loops close within a cycle: the running maximum; and the
+    sum, shifted right by the rise of the maximum and then added to, the longest path together with the line's sum.
 
     The row's largest exponent needs no search for its largest score: the line that holds it has the row's final
     maximum, and the exponent never falls as the score rises. So it is the largest since the maximum last rose.

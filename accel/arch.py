@@ -215,7 +215,10 @@ class Arch(_Part):
                 part = part[step]
             if where[-1] not in part or isinstance(part[where[-1]], dict):
                 raise UserError(_unknown(key, self.keys(), f"machine {self.name}"))
-            part[where[-1]] = yaml.safe_load(value) if isinstance(value, str) else value
+            try:
+                part[where[-1]] = yaml.safe_load(value) if isinstance(value, str) else value
+            except yaml.YAMLError:
+                raise UserError(f"machine {self.name}: {key} = {value}: not a number or a name") from None
         return _build(data, f"machine {self.name}")
 
     @classmethod

@@ -16,6 +16,7 @@ from typing import Any
 from accel.arch import Arch
 from accel.cost.area import area
 from accel.cost.energy import run_energy
+from accel.cost.factors import load_memory_energy
 from accel.lower.trace import lower_trace
 from sim.counts import baseline_bytes, bound, counts
 from sim.engine import Timing, run_timing
@@ -23,9 +24,10 @@ from sim.unroll import unroll
 from sim.values import Executor, Recorded
 from sim.work import Work
 from workloads.draw import DrawnScores
-from workloads.row_trace import RowTrace, operations, useful_bytes
+from workloads.row_trace import RowTrace, dense_bytes, dense_operations, operations, useful_bytes
 
 FORMAT = 1
+DRAWN = "the trace says how many rows, not their scores: scores are drawn from the seed"
 Progress = Callable[[str, float], None]
 
 
@@ -70,6 +72,7 @@ def report_of(
         dense: numbers in K and V, and in Q, of the unpruned network, for the baselines.
         dense_operations: multiply and add operations of the unpruned attention, for the effective throughput.
     """
+    load_memory_energy(arch.memory.unit)  # refused now, not after the simulation
     work = unroll(arch, recorded)
     timing = run_timing(arch, work)
     counted = counts(arch, work, recorded, timing)
@@ -145,7 +148,6 @@ def run_trace(
     tell = progress or (lambda what, share: None)
     total = 1 + spread_seeds
     tell(f"seed {seed}", 0.0)
-    live = int((trace.live_tokens * trace.head_dim).sum(dtype="int64"))
     queries = int(trace.head_dim.sum(dtype="int64"))
     run = report_of(
         arch,
@@ -160,9 +162,9 @@ def run_trace(
             "program_sha256": hashlib.sha256(program.encode()).hexdigest(),
         },
         seed=seed,
-        dense=(2 * live, queries),
-        dense_operations=4 * live,
-        notes=trace.notes,
+        dense=(int(dense_bytes(trace, 8)), queries),
+        dense_operations=dense_operations(trace),
+        notes=(DRAWN, *trace.notes),
     )
     run.report["trace_counts"] = {
         "useful_bytes_rows_of_8": {name: int(size) for name, size in useful_bytes(trace, round_to=8).items()},

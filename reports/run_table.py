@@ -67,8 +67,6 @@ def _header(report: Report) -> RenderableType:
     if arch.get("about"):
         about["machine"] += f": {arch['about']}"
     notes = list(report.get("notes", []))
-    if workload.get("kind") == "trace":
-        notes.insert(0, "the trace says how many rows, not their scores: scores are drawn from the seed")
     about["seed, code"] = f"{report['seed']}, accel {report['code_version']}"
     if report.get("command"):
         about["repeat with"] = report["command"]

@@ -1,5 +1,6 @@
 """Counters of a run, from the unrolled work and the timing. Names and units are those of ``docs/counters.md``."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def bound(arch: Arch, counted: dict[str, Any], timing: Timing) -> dict[str, Any]
     """
     moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
     alone = {
-        "dram": -(-moved // max(1, int(arch.peak_read_bytes_per_cycle))),
+        "dram": math.ceil(moved / arch.peak_read_bytes_per_cycle),
         "qk": timing.busy["qk"],
         "softmax": timing.busy["softmax"],
         "topk": timing.busy["topk"] + timing.busy["cascade"],

@@ -4,7 +4,7 @@
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.units.pv import ACCUMULATOR_BITS, PvArray
@@ -76,8 +76,7 @@ class Accumulators(wiring.Component):
         with m.If(step & complete):
             m.d.sync += waiting_row.eq(row)
 
-        scale = Mux(waiting, waiting_row.as_value(), row.as_value())
-        leaving = type(waiting_row)(waiting_row.shape(), scale)
+        leaving = data.View(row.shape(), Mux(waiting, waiting_row.as_value(), row.as_value()))
         m.d.comb += [
             o.payload.reciprocal.eq(leaving.reciprocal),
             o.payload.shift.eq(leaving.shift),

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.units.importance import TOKEN_SCORE_BITS
-from accel.units.softmax import STORED_BITS
+from accel.units.softmax import EXPONENT_BITS, MAXIMUM_BITS
 from sim.engine import Timing
 from sim.unroll import accesses
 from sim.values import Recorded
@@ -71,12 +71,12 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "sram_read_bytes": {
             "k": _sum(passes * dims) * word // 8,
             "v": _sum(rows["kept"] * dims) * word // 8,
-            "score": _sum(rows["keys"]) * STORED_BITS // 8,
+            "score": (_sum(rows["keys"]) * EXPONENT_BITS + _sum(rows["lines"]) * MAXIMUM_BITS) // 8,
         },
         "sram_write_bytes": {
             "k": (_sum(jobs["keys"] * jobs["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
             "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident])) * word // 8,
-            "score": exponents * STORED_BITS // 8,
+            "score": (exponents * EXPONENT_BITS + _sum(rows["lines"] * (1 + rows["lsb"])) * MAXIMUM_BITS) // 8,
         },
         "softmax": {"exponentials": exponents, "reciprocals": len(rows), "normalisations": _sum(rows["keys"])},
         "topk": {

@@ -11,7 +11,7 @@ from typing import Any
 from accel.arch import Arch, archs, load_arch
 from accel.cost.energy import sram_macros
 from accel.cost.factors import Figure, Technology, load_technology, published
-from accel.units.softmax import STORED_BITS, WEIGHT_BITS
+from accel.units.softmax import WEIGHT_BITS, stored_bits
 from accel.units.topk import TopKUnit
 
 UM2_PER_MM2 = 1e6
@@ -113,7 +113,7 @@ def area(arch: Arch) -> AreaReport:
     ):
         macros = sram_macros(multipliers)
         ledger.sram(part, macros, "kv", size / macros)
-    ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * STORED_BITS / 8)
+    ledger.sram("score_buffer", 1, "score", stored_bits(arch.softmax.buffer_keys, arch.softmax.lanes) / 8)
     # Kept weights and their positions wait for V.
     weight_bits = WEIGHT_BITS + TopKUnit.of(arch, WEIGHT_BITS).index_bits
     ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * weight_bits / 8)

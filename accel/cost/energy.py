@@ -12,7 +12,7 @@ from typing import Any, Literal
 from accel.arch import Arch
 from accel.cost.factors import Figure, Technology, load_memory_energy, load_technology, unknown
 from accel.errors import UserError
-from accel.units.softmax import STORED_BITS
+from accel.units.softmax import stored_bits
 
 PARTS = (
     "dram_activation",
@@ -228,7 +228,7 @@ def run_energy(arch: Arch, counts: Mapping[str, Any], cycles: int, variant: Vari
         v_sram_bytes=arch.sram.v_bytes,
         k_sram_macros=sram_macros(arch.qk.multipliers),
         v_sram_macros=sram_macros(arch.pv.multipliers),
-        score_sram_bytes=math.ceil(arch.softmax.buffer_keys * STORED_BITS / 8),
+        score_sram_bytes=math.ceil(stored_bits(arch.softmax.buffer_keys, arch.softmax.lanes) / 8),
         memory_channels=arch.memory.channels,
         variant=variant,
     )

@@ -25,7 +25,6 @@ SCORE_BITS = 22
 SCALE_BITS = 16  # mantissa of the score scale, normalised: its top bit is set
 EXPONENT_BITS = 20
 TABLE_BITS = 16
-STORED_BITS = EXPONENT_BITS + SCORE_BITS - SCORE_FRACTION_BITS  # score buffer: an exponent, the maximum it refers to
 MAXIMUM_BITS = SCORE_BITS - SCORE_FRACTION_BITS + 1  # a ceiling is one more than the integer part can hold
 MANTISSA_BITS = 16  # of the row sum, before the reciprocal
 THRESHOLD_BITS = 16
@@ -129,3 +128,8 @@ class SoftmaxUnit:
     def row_queue_depth(self) -> int:
         """Rows whose reciprocal waits at the second pass: the one being read and the next, for no gap between them."""
         return 2
+
+
+def stored_bits(keys: int, lanes: int) -> int:
+    """Bits of the score buffer that ``keys`` exponents take: each line of ``lanes`` shares the maximum it refers to."""
+    return keys * EXPONENT_BITS + -(-keys // lanes) * MAXIMUM_BITS

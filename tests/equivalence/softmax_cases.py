@@ -15,7 +15,7 @@ from accel.units.softmax import (
     SoftmaxUnit,
 )
 from sim.softmax import base2
-from sim.softmax.schedule import Row, Stalls
+from sim.softmax_schedule import Row, Stalls
 
 ONE_LANE = SoftmaxUnit(lanes=1, max_keys=2048)
 UNITS = [ONE_LANE, SoftmaxUnit(lanes=2, max_keys=1 << 20), SoftmaxUnit(lanes=8, max_keys=4096)]

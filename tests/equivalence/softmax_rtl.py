@@ -16,7 +16,7 @@ from accel.units.softmax import (
     WEIGHT_BITS,
     SoftmaxUnit,
 )
-from sim.softmax.schedule import Stalls, Transfer, contents
+from sim.softmax_schedule import Stalls, Transfer, contents
 from tests.equivalence.harness import Handshake, Run, simulate
 from tests.equivalence.softmax_cases import Case
 

@@ -15,7 +15,7 @@ import pytest
 
 from accel.numerics.softmax import NO_MAXIMUM, RowSum, exponent, is_flat, softmax_row
 from accel.units.softmax import EXPONENT_BITS, PROBABILITY_BITS, SCORE_FRACTION_BITS, WEIGHT_BITS, SoftmaxUnit
-from sim.softmax.schedule import Row, Transfer, schedule
+from sim.softmax_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.softmax_cases import ONE_LANE, Case, cases
 from tests.equivalence.softmax_rtl import run_cases

@@ -41,7 +41,7 @@ def _workloads(_: Path) -> Table:
         add(made, workload.name, workload.kind.replace("_", " "), workload.about)
     for stored in list_models():
         if stored.entry.kind != "text":
-            here = "weights are here" if stored.folder else f"get them with 'accel models get {stored.name}'"
+            here = "weights are here" if stored.folder else f"get its weights with 'accel models get {stored.name}'"
             add(made, stored.name, f"network, {stored.entry.kind}", f"{stored.entry.title}; {here}")
     add(made, "--trace FILE", "trace, schedule", "your own rows: the CSV of the SpAtten release, or a YAML schedule")
     return made

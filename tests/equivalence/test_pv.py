@@ -3,7 +3,6 @@
 The large set: EQUIVALENCE=large python -m pytest tests/equivalence/test_pv.py
 """
 
-import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from sim.pv_schedule import Row, Stalls, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.pv_cases import SMALL, UNITS, Case, cases
 from tests.equivalence.pv_rtl import run_cases
+from tests.equivalence.rtl_view import RtlView, netlist
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
 CASES = list(cases(LARGE))
@@ -119,47 +119,14 @@ class TestSim(Contract):
 
 
 @pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
-class TestRtl(Contract):
-    @classmethod
-    @functools.cache
-    def simulated(cls, unit: PvArray) -> dict[str, list[list[Transfer]]] | str:
-        """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
-        try:
-            return run_cases([case for case in cls.cases if case.unit == unit], expected_runs, cls.writer())
-        except RuntimeError as error:
-            return str(error)
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.verilog import unit_verilog
-
-        return unit_verilog
-
-    @pytest.fixture
-    def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
-        """Function of a case: its runs on the Verilog."""
-
-        def transfers_of(case: Case) -> list[list[Transfer]]:
-            found = self.simulated(case.unit)
-            return pytest.fail(f"pv: {found}") if isinstance(found, str) else found[case.name]
-
-        return transfers_of
+class TestRtl(RtlView, Contract):
+    unit_name = "pv"
+    expected_runs = staticmethod(expected_runs)
+    run_cases = staticmethod(run_cases)
 
     @pytest.fixture
     def outputs(self, transfers: Callable) -> Callable:
         return lambda case: outputs_of_transfers(case.unit, case.rows, transfers(case)[-1])
-
-    def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
-        for run, (expected, actual) in enumerate(zip(expected_runs(case), transfers(case), strict=True)):
-            for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
-                assert found == right, (
-                    f"pv, run {run}, transfer {i}, cycle {right.cycle}: simulator {right}, RTL {found}; "
-                    f"{repeat_command(request)}"
-                )
-            assert len(actual) == len(expected), (
-                f"pv, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
-                f"{repeat_command(request)}"
-            )
 
 
 @pytest.mark.skipif(not LARGE, reason="netlist: takes minutes; EQUIVALENCE=large")
@@ -168,12 +135,7 @@ class TestNetlist(TestRtl):
     """The same, on the gates that Yosys makes of the Verilog."""
 
     cases: ClassVar = [case for case in CASES if case.unit == SMALL]
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.area import unit_netlist
-
-        return unit_netlist
+    writer = staticmethod(netlist)
 
 
 # ---- the numbers in accel.units, and the engine's simulator, against the schedule that the RTL keeps -----------------

@@ -3,7 +3,6 @@
 The large set, about three minutes: EQUIVALENCE=large python -m pytest tests/equivalence/test_qk.py
 """
 
-import functools
 import importlib.util
 import os
 from collections.abc import Callable
@@ -13,11 +12,11 @@ import pytest
 
 from accel.numerics.attention import dot
 from accel.numerics.softmax import scale_scores
-from accel.units.qk import QkUnit
 from sim.qk_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.qk_cases import LEAST, Case, cases
 from tests.equivalence.qk_rtl import run_cases
+from tests.equivalence.rtl_view import RtlView, netlist
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
 CASES = list(cases(LARGE))
@@ -97,47 +96,14 @@ class TestSim(Contract):
 
 
 @pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
-class TestRtl(Contract):
-    @classmethod
-    @functools.cache
-    def simulated(cls, unit: QkUnit) -> dict[str, list[list[Transfer]]] | str:
-        """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
-        try:
-            return run_cases([case for case in cls.cases if case.unit == unit], expected_runs, cls.writer())
-        except RuntimeError as error:
-            return str(error)
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.verilog import unit_verilog
-
-        return unit_verilog
-
-    @pytest.fixture
-    def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
-        """Function of a case: its runs on the Verilog."""
-
-        def transfers_of(case: Case) -> list[list[Transfer]]:
-            found = self.simulated(case.unit)
-            return pytest.fail(f"qk: {found}") if isinstance(found, str) else found[case.name]
-
-        return transfers_of
+class TestRtl(RtlView, Contract):
+    unit_name = "qk"
+    expected_runs = staticmethod(expected_runs)
+    run_cases = staticmethod(run_cases)
 
     @pytest.fixture
     def scored(self, transfers: Callable) -> Callable:
         return lambda case: rows_of(transfers(case)[-1])
-
-    def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
-        for run, (expected, actual) in enumerate(zip(expected_runs(case), transfers(case), strict=True)):
-            for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
-                assert found == right, (
-                    f"qk, run {run}, transfer {i}, cycle {right.cycle}: simulator {right}, RTL {found}; "
-                    f"{repeat_command(request)}"
-                )
-            assert len(actual) == len(expected), (
-                f"qk, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
-                f"{repeat_command(request)}"
-            )
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("pyosys"), reason="netlist: pip install 'accel-codesign[synth]'")
@@ -145,9 +111,4 @@ class TestNetlist(TestRtl):
     """The same, on the gates that Yosys makes of the Verilog. In the large set only: it is slow to build."""
 
     cases: ClassVar = [case for case in CASES if case.unit == LEAST]
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.area import unit_netlist
-
-        return unit_netlist
+    writer = staticmethod(netlist)

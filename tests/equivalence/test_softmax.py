@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from accel.numerics.softmax import NO_MAXIMUM, RowSum, exponent, is_flat, softmax_row
-from accel.units.softmax import EXPONENT_BITS, PROBABILITY_BITS, SCORE_FRACTION_BITS, WEIGHT_BITS, SoftmaxUnit
+from accel.units.softmax import EXPONENT_BITS, PROBABILITY_BITS, SCORE_FRACTION_BITS, WEIGHT_BITS
 from sim.softmax_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
+from tests.equivalence.rtl_view import RtlView, netlist
 from tests.equivalence.softmax_cases import ONE_LANE, Case, cases
 from tests.equivalence.softmax_rtl import run_cases
 
@@ -145,48 +146,14 @@ class TestSim(Contract):
 
 
 @pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
-class TestRtl(Contract):
-    @classmethod
-    @functools.cache
-    def simulated(cls, unit: SoftmaxUnit) -> dict[str, list[list[Transfer]]] | str:
-        """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
-        try:
-            mine = [case for case in cls.cases if case.unit == unit]
-            return run_cases(mine, lambda case: expected_runs(case.name), cls.writer())
-        except RuntimeError as error:
-            return str(error)
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.verilog import unit_verilog
-
-        return unit_verilog
-
-    @pytest.fixture
-    def transfers(self) -> Callable[[Case], list[list[Transfer]]]:
-        """Function of a case: its runs on the Verilog."""
-
-        def transfers_of(case: Case) -> list[list[Transfer]]:
-            found = self.simulated(case.unit)
-            return pytest.fail(f"softmax: {found}") if isinstance(found, str) else found[case.name]
-
-        return transfers_of
+class TestRtl(RtlView, Contract):
+    unit_name = "softmax"
+    expected_runs = staticmethod(lambda case: expected_runs(case.name))
+    run_cases = staticmethod(run_cases)
 
     @pytest.fixture
     def answers(self, transfers: Callable) -> Callable:
         return lambda case: answers_of(transfers(case)[-1])
-
-    def test_every_transfer_in_its_cycle(self, case: Case, transfers: Callable, request: pytest.FixtureRequest) -> None:
-        for run, (expected, actual) in enumerate(zip(expected_runs(case.name), transfers(case), strict=True)):
-            for i, (right, found) in enumerate(zip(expected, actual, strict=False)):
-                assert found == right, (
-                    f"softmax, run {run}, transfer {i}, cycle {right.cycle}: simulator {right}, RTL {found}; "
-                    f"{repeat_command(request)}"
-                )
-            assert len(actual) == len(expected), (
-                f"softmax, run {run}: simulator has {len(expected)} transfers, RTL {len(actual)}, equal so far; "
-                f"{repeat_command(request)}"
-            )
 
 
 @pytest.mark.skipif(not LARGE, reason="netlist: over a minute to build; EQUIVALENCE=large runs it")
@@ -195,9 +162,4 @@ class TestNetlist(TestRtl):
     """The same, on the gates that Yosys makes of the Verilog."""
 
     cases: ClassVar = [case for case in CASES if case.unit == ONE_LANE]
-
-    @staticmethod
-    def writer() -> Callable[..., str]:
-        from rtl.area import unit_netlist
-
-        return unit_netlist
+    writer = staticmethod(netlist)

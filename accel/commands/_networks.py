@@ -19,7 +19,7 @@ _TEXT = ("text", "text_file", "weights")
 _DECODER = ("wikipedia", "context", "generate")
 _PLAN = (
     "msb_bits", "lsb_bits", "value_bits", "query_bits", "threshold", "second_pass", "keep_values", "keep_tokens",
-    "keep_heads", "key_scale",
+    "keep_heads", "halve_every", "key_scale",
 )  # fmt: skip
 OPTIONS = (*_TEXT, *_DECODER, *_PLAN)
 """Options (as attributes) that only networks understand."""
@@ -63,6 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-heads", type=float, default=1.0, metavar="SHARE", help="heads kept, average of the pruned layers"
     )
     plan.add_argument(
+        "--halve-every",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="halve all token scores every STEPS decode steps, so that old importance fades; 0: never",
+    )
+    plan.add_argument(
         "--key-scale", choices=("head", "channel"), default="head", help="one scale of K per head or per channel"
     )
 
@@ -86,6 +93,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
         local_values=args.keep_values,
         tokens=args.keep_tokens,
         heads=args.keep_heads,
+        halve_every=args.halve_every,
     )
 
 

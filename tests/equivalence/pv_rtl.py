@@ -1,9 +1,6 @@
 """Cases of the PV array on its Verilog: payload vectors in, the simulator's transfers out."""
 
 import zlib
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict
 
 import numpy as np
 
@@ -11,10 +8,8 @@ from accel.arch import Arch
 from accel.units.pv import RECIPROCAL_WORD_BITS, SHIFT_BITS, VALUE_BITS
 from accel.units.softmax import OUTPUT_BITS, WEIGHT_BITS
 from sim.pv_schedule import Line, Transfer, lines_of
-from tests.equivalence.harness import Handshake, Run, simulate
+from tests.equivalence.harness import Handshake, Run
 from tests.equivalence.pv_cases import Case
-
-MARGIN_CYCLES = 40  # simulated beyond the last expected transfer, in which nothing more may come
 
 
 def pack(fields: list[tuple[int, int]]) -> int:
@@ -88,23 +83,3 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
             content = [last, magnitude, *unpack(payload, OUTPUT_BITS, unit.output_lanes, is_signed=True)]
         transfers.append(Transfer(port, cycle, tuple(content)))
     return sorted(transfers, key=lambda t: (t.cycle, t.port))
-
-
-def run_cases(
-    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]], write: Callable[..., str]
-) -> dict[str, list[list[Transfer]]]:
-    """Transfers of each run of each case, by the case's name, on the Verilog of write("pv", **parameters).
-
-    All cases are of the same unit.
-    """
-    runs, owners = [], []
-    for case in cases:
-        whole = expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
-        for cycles in (whole,) if case.reset_at is None else (case.reset_at, whole):
-            runs.append(rtl_run(case, cycles))
-            owners.append(case)
-    found = defaultdict(list)
-    simulated = simulate(write("pv", **asdict(cases[0].unit)), "pv", runs)
-    for case, handshakes in zip(owners, simulated, strict=True):
-        found[case.name].append(as_transfers(case, handshakes))
-    return found

@@ -1,9 +1,7 @@
 """Cases of the QK array on its Verilog: payload vectors in, the simulator's transfers out."""
 
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -11,10 +9,8 @@ from accel.numerics.quantise import WORD_BITS
 from accel.units.qk import SHIFT_BITS, QkUnit
 from accel.units.softmax import SCALE_BITS, SCORE_BITS
 from sim.qk_schedule import Row, Transfer, lines_of
-from tests.equivalence.harness import Handshake, Run, simulate
+from tests.equivalence.harness import Handshake, Run
 from tests.equivalence.qk_cases import Case
-
-MARGIN_CYCLES = 40  # simulated beyond the last expected transfer, in which nothing more may come
 
 
 def pack(fields: Iterable[tuple[int, int]]) -> int:
@@ -82,23 +78,3 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
             content = (last, *(score - (score >> SCORE_BITS - 1 << SCORE_BITS) for score in scores))
         transfers.append(Transfer(port, cycle, content))
     return sorted(transfers, key=lambda t: (t.cycle, t.port))
-
-
-def run_cases(
-    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]], write: Callable[..., str]
-) -> dict[str, list[list[Transfer]]]:
-    """Transfers of each run of each case, by the case's name, on the Verilog of write("qk", **parameters).
-
-    All cases are of the same unit.
-    """
-    runs, owners = [], []
-    for case in cases:
-        whole = expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
-        for cycles in (whole,) if case.reset_at is None else (case.reset_at, whole):
-            runs.append(rtl_run(case, cycles))
-            owners.append(case)
-    found = defaultdict(list)
-    simulated = simulate(write("qk", **asdict(cases[0].unit)), "qk", runs)
-    for case, handshakes in zip(owners, simulated, strict=True):
-        found[case.name].append(as_transfers(case, handshakes))
-    return found

@@ -1,17 +1,20 @@
 """The RTL's side of every equivalence test: one simulation per instance, and the comparison of each transfer.
 
 A unit's ``TestRtl`` is ``class TestRtl(RtlView, Contract)`` with the unit's name, its cases, the transfers that the
-simulator expects of a case, and how its transfers go to and from the bench (``run_cases`` of ``NAME_rtl.py``).
+simulator expects of a case, and how its transfers go to and from the bench (``NAME_rtl.py``).
 """
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import pytest
 
-from tests.equivalence.harness import repeat_command
+from tests.equivalence.harness import Handshake, Run, repeat_command, simulate
 
+MARGIN_CYCLES = 40  # simulated beyond the last expected transfer, in which nothing more may come
 Runs = list[list[Any]]  # transfers of each run from reset
 
 
@@ -30,12 +33,13 @@ def netlist() -> Callable[..., str]:
 
 
 class RtlView:
-    """Override ``unit_name``, ``expected_runs(case)`` and ``run_cases(cases, expected_runs, writer)``."""
+    """Override ``unit_name``, ``expected_runs``, ``rtl_run`` and ``as_transfers``."""
 
     unit_name: ClassVar[str]
     cases: ClassVar[list[Any]]
     expected_runs: ClassVar[Callable[[Any], Runs]]
-    run_cases: ClassVar[Callable[..., dict[str, Runs]]]
+    rtl_run: ClassVar[Callable[[Any, int], Run]]
+    as_transfers: ClassVar[Callable[[Any, list[Handshake]], list[Any]]]
     writer: ClassVar[Callable[[], Callable[..., str]]] = staticmethod(verilog)
 
     @classmethod
@@ -43,9 +47,24 @@ class RtlView:
     def simulated(cls, unit: Any) -> dict[str, Runs] | str:
         """Runs of all cases of one instance, in one simulation; or why there are none, so as not to try again."""
         try:
-            return cls.run_cases([case for case in cls.cases if case.unit == unit], cls.expected_runs, cls.writer())
+            return cls._simulate([case for case in cls.cases if case.unit == unit])
         except RuntimeError as error:
             return str(error)
+
+    @classmethod
+    def _simulate(cls, cases: list[Any]) -> dict[str, Runs]:
+        """Transfers of each run of each case, by the case's name; all cases are of the same unit."""
+        runs, owners = [], []
+        for case in cases:
+            whole = cls.expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
+            for cycles in (whole,) if case.reset_at is None else (case.reset_at, whole):
+                runs.append(cls.rtl_run(case, cycles))
+                owners.append(case)
+        found = defaultdict(list)
+        simulated = simulate(cls.writer()(cls.unit_name, **asdict(cases[0].unit)), cls.unit_name, runs)
+        for case, handshakes in zip(owners, simulated, strict=True):
+            found[case.name].append(cls.as_transfers(case, handshakes))
+        return found
 
     @pytest.fixture
     def transfers(self) -> Callable[[Any], Runs]:

@@ -3,8 +3,6 @@
 import random
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict
 
 from accel.units.softmax import (
     EXPONENT_BITS,
@@ -17,10 +15,9 @@ from accel.units.softmax import (
     SoftmaxUnit,
 )
 from sim.softmax_schedule import Stalls, Transfer, contents
-from tests.equivalence.harness import Handshake, Run, simulate
+from tests.equivalence.harness import Handshake, Run
 from tests.equivalence.softmax_cases import Case
 
-MARGIN_CYCLES = 40  # simulated beyond the last expected transfer, in which nothing more may come
 SOURCES, SINKS = Stalls._fields[:4], Stalls._fields[4:]
 Fields = list[tuple[str, int]]  # name and bits, the first in the lowest ones; negative bits: a signed field
 
@@ -111,23 +108,3 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
             content += [value for pair in list(pairs)[:count] for value in pair]
         transfers.append(Transfer(port, cycle, tuple(content)))
     return sorted(transfers, key=lambda t: (t.cycle, t.port))
-
-
-def run_cases(
-    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]], write: Callable[..., str]
-) -> dict[str, list[list[Transfer]]]:
-    """Transfers of each run of each case, by the case's name, on the Verilog of write("softmax", **parameters).
-
-    All cases are of the same unit.
-    """
-    runs, owners = [], []
-    for case in cases:
-        whole = expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
-        for cycles in (whole,) if case.reset_at is None else (case.reset_at, whole):
-            runs.append(rtl_run(case, cycles))
-            owners.append(case)
-    found = defaultdict(list)
-    simulated = simulate(write("softmax", **asdict(cases[0].unit)), "softmax", runs)
-    for case, handshakes in zip(owners, simulated, strict=True):
-        found[case.name].append(as_transfers(case, handshakes))
-    return found

@@ -20,7 +20,7 @@ from sim.pv import issue
 from sim.pv_schedule import Row, Stalls, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.pv_cases import SMALL, UNITS, Case, cases
-from tests.equivalence.pv_rtl import run_cases
+from tests.equivalence.pv_rtl import as_transfers, rtl_run
 from tests.equivalence.rtl_view import RtlView, netlist
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
@@ -122,7 +122,8 @@ class TestSim(Contract):
 class TestRtl(RtlView, Contract):
     unit_name = "pv"
     expected_runs = staticmethod(expected_runs)
-    run_cases = staticmethod(run_cases)
+    rtl_run = staticmethod(rtl_run)
+    as_transfers = staticmethod(as_transfers)
 
     @pytest.fixture
     def outputs(self, transfers: Callable) -> Callable:

@@ -15,7 +15,7 @@ from accel.numerics.softmax import scale_scores
 from sim.qk_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.qk_cases import LEAST, Case, cases
-from tests.equivalence.qk_rtl import run_cases
+from tests.equivalence.qk_rtl import as_transfers, rtl_run
 from tests.equivalence.rtl_view import RtlView, netlist
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
@@ -99,7 +99,8 @@ class TestSim(Contract):
 class TestRtl(RtlView, Contract):
     unit_name = "qk"
     expected_runs = staticmethod(expected_runs)
-    run_cases = staticmethod(run_cases)
+    rtl_run = staticmethod(rtl_run)
+    as_transfers = staticmethod(as_transfers)
 
     @pytest.fixture
     def scored(self, transfers: Callable) -> Callable:

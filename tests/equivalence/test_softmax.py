@@ -19,7 +19,7 @@ from sim.softmax_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.rtl_view import RtlView, netlist
 from tests.equivalence.softmax_cases import ONE_LANE, Case, cases
-from tests.equivalence.softmax_rtl import run_cases
+from tests.equivalence.softmax_rtl import as_transfers, rtl_run
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
 CASES = list(cases(LARGE))
@@ -149,7 +149,8 @@ class TestSim(Contract):
 class TestRtl(RtlView, Contract):
     unit_name = "softmax"
     expected_runs = staticmethod(lambda case: expected_runs(case.name))
-    run_cases = staticmethod(run_cases)
+    rtl_run = staticmethod(rtl_run)
+    as_transfers = staticmethod(as_transfers)
 
     @pytest.fixture
     def answers(self, transfers: Callable) -> Callable:

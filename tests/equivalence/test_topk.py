@@ -16,7 +16,7 @@ from sim.topk.quickselect import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.rtl_view import RtlView, netlist
 from tests.equivalence.topk_cases import SMALL, Case, cases
-from tests.equivalence.topk_rtl import run_cases
+from tests.equivalence.topk_rtl import as_transfers, rtl_run
 
 CASES = list(cases(os.environ.get("EQUIVALENCE") == "large"))
 Kept = list[tuple[int, int]]  # (position, value) of one row
@@ -98,7 +98,8 @@ class TestSim(Contract):
 class TestRtl(RtlView, Contract):
     unit_name = "topk"
     expected_runs = staticmethod(expected_runs)
-    run_cases = staticmethod(run_cases)
+    rtl_run = staticmethod(rtl_run)
+    as_transfers = staticmethod(as_transfers)
 
     @pytest.fixture
     def kept(self, transfers: Callable) -> Callable:

@@ -1,14 +1,10 @@
 """Cases of the top-k engine on its Verilog: payload vectors in, the simulator's transfers out."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from collections.abc import Iterable
 
 from sim.topk.quickselect import Transfer
-from tests.equivalence.harness import Handshake, Run, simulate
+from tests.equivalence.harness import Handshake, Run
 from tests.equivalence.topk_cases import Case
-
-MARGIN_CYCLES = 40  # simulated beyond the last expected transfer, in which nothing more may come
 
 
 def pack(numbers: Iterable[int], bits: int) -> int:
@@ -55,23 +51,3 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
             ]
         transfers.append(Transfer(port, cycle, tuple(content)))
     return sorted(transfers, key=lambda t: (t.cycle, t.port))
-
-
-def run_cases(
-    cases: list[Case], expected_runs: Callable[[Case], list[list[Transfer]]], write: Callable[..., str]
-) -> dict[str, list[list[Transfer]]]:
-    """Transfers of each run of each case, by the case's name, on the Verilog of write("topk", **parameters).
-
-    All cases are of the same unit.
-    """
-    runs, owners = [], []
-    for case in cases:
-        whole = expected_runs(case)[-1][-1].cycle + MARGIN_CYCLES
-        for cycles in (whole,) if case.reset_at is None else (case.reset_at, whole):
-            runs.append(rtl_run(case, cycles))
-            owners.append(case)
-    found = defaultdict(list)
-    simulated = simulate(write("topk", **asdict(cases[0].unit)), "topk", runs)
-    for case, handshakes in zip(owners, simulated, strict=True):
-        found[case.name].append(as_transfers(case, handshakes))
-    return found

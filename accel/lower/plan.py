@@ -94,8 +94,8 @@ class Plan:
 
     @property
     def threshold_word(self) -> int:
-        """``threshold`` as a job carries it."""
-        return round(self.threshold * (1 << THRESHOLD_BITS))
+        """``threshold`` as a job carries it; 1 is the largest word, a little less."""
+        return min(round(self.threshold * (1 << THRESHOLD_BITS)), (1 << THRESHOLD_BITS) - 1)
 
     @property
     def prunes_tokens(self) -> bool:

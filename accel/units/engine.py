@@ -1,0 +1,120 @@
+"""Geometry of the whole engine that simulator and hardware share: line memories, rings, slots."""
+
+from dataclasses import dataclass
+
+from accel.arch import Arch
+from accel.errors import UserError
+
+JOB_FIFO_BYTES = 128  # one job of a program
+RAW_JOBS = 4  # jobs read ahead of their dispatch
+PROGRAM_BEAT_BYTES = 32  # data width of the port that reads the program
+OUTPUT_ROWS = 8  # output rows between the start of their sums and their last write
+ADDRESS_BITS = 48  # of every memory port
+TOKEN_BITS = 16  # of a token number or position, Arch.max_context
+ROWS_BITS = 24  # rows of one job
+
+
+@dataclass(frozen=True)
+class EngineUnit:
+    """What the engine's control needs to know of a machine.
+
+    A *lane* of the fetcher writes one bank of each line memory. A bank *entry* holds ``entry_words`` words of 12 bits:
+    one key of the widest head, or two keys of at most half of it (a fused pair, or lines of two halves of the ring).
+    """
+
+    arch: Arch
+
+    @classmethod
+    def of(cls, arch: Arch) -> "EngineUnit":
+        """The engine of a machine.
+
+        Raises:
+            UserError: sizes that the hardware cannot have (the simulator alone may).
+        """
+        unit = cls(arch)
+        lanes = arch.fetcher.lanes
+        checks = (
+            (arch.softmax.lanes <= lanes, f"softmax.lanes = {arch.softmax.lanes}: at most fetcher.lanes = {lanes}"),
+            (
+                arch.softmax.lanes <= arch.topk.lanes,
+                f"softmax.lanes = {arch.softmax.lanes}: at most topk.lanes = {arch.topk.lanes}",
+            ),
+            (
+                arch.fetcher.query_slots & (arch.fetcher.query_slots - 1) == 0,
+                f"fetcher.query_slots = {arch.fetcher.query_slots}: must be a power of two",
+            ),
+            (
+                arch.rows_in_flight & (arch.rows_in_flight - 1) == 0,
+                f"rows_in_flight = {arch.rows_in_flight}: must be a power of two",
+            ),
+            (
+                arch.softmax.buffer_keys % unit.granule == 0,
+                f"softmax.buffer_keys = {arch.softmax.buffer_keys}: must be a multiple of {unit.granule}",
+            ),
+        )
+        for good, message in checks:
+            if not good:
+                raise UserError(f"machine {arch.name}: {message} in hardware")
+        return unit
+
+    # ---- line memories --------------------------------------------------------------------------------------------
+    @property
+    def entry_words(self) -> int:
+        """Words of a bank entry."""
+        return self.arch.max_head_dim
+
+    def entries(self, size_bytes: int) -> int:
+        """Entries of each bank of a line memory."""
+        return size_bytes * 8 // (self.arch.fetcher.lanes * self.entry_words * self.arch.value_bits)
+
+    @property
+    def k_entries(self) -> int:
+        return self.entries(self.arch.sram.k_bytes)
+
+    @property
+    def v_entries(self) -> int:
+        return self.entries(self.arch.sram.v_bytes)
+
+    def wide(self, head_dim: int, pair: bool = False) -> bool:
+        """Whether a key (or the two of a pair) takes a whole entry instead of half of one."""
+        return pair or 2 * self.arch.padded_head_dim(head_dim) > self.entry_words
+
+    def lines(self, entries: int, per_line: int, wide: bool) -> int:
+        """Lines in the ring of a line memory: ``lanes / per_line`` lines lie side by side in each (half) entry."""
+        return entries * (self.arch.fetcher.lanes // per_line) * (1 if wide else 2)
+
+    def k_ring_lines(self, head_dim: int, pair: bool = False) -> int:
+        return self.lines(self.k_entries, self.arch.keys_per_line(head_dim), self.wide(head_dim, pair))
+
+    def v_ring_lines(self, head_dim: int) -> int:
+        return self.lines(self.v_entries, self.arch.values_per_line(head_dim), self.wide(head_dim))
+
+    @property
+    def max_lines(self) -> int:
+        """Upper bound of the ring lines of either memory at any head dimension."""
+        return max(self.k_entries, self.v_entries) * self.arch.fetcher.lanes * 2
+
+    # ---- rings and slots ------------------------------------------------------------------------------------------
+    @property
+    def job_slots(self) -> int:
+        """Jobs dispatched and not yet retired."""
+        return 2 * self.arch.rows_in_flight
+
+    @property
+    def score_words(self) -> int:
+        """Words of the score buffer; a line takes one, whatever its number of keys."""
+        return self.arch.softmax.buffer_keys // self.arch.softmax.lanes
+
+    @property
+    def granule(self) -> int:
+        """Kept weights are allocated in this many, so that words of the top-k and lanes of the fetcher both align."""
+        return max(self.arch.topk.lanes, self.arch.fetcher.lanes)
+
+    @property
+    def granules(self) -> int:
+        return self.arch.softmax.buffer_keys // self.granule
+
+    @property
+    def query_lanes(self) -> int:
+        """Lanes that fetch queries: the query of row r comes through lane r mod this, into bank r mod this."""
+        return min(self.arch.fetcher.query_slots, self.arch.fetcher.lanes)

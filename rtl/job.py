@@ -1,0 +1,214 @@
+"""What the sequencer tells the units of an attend job, and what the units tell each other of a row."""
+
+from amaranth.hdl import ShapeLike, signed
+from amaranth.lib import data
+
+from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
+from accel.units.qk import SHIFT_BITS as SCORE_SHIFT_BITS
+from accel.units.softmax import MAXIMUM_BITS, QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
+
+__all__ = ["KIND_K", "KIND_LSB", "KIND_Q", "KIND_V", "format_layout", "job_layout", "pass_layout", "tag_layout"]
+
+#: Where an access goes: query buffer, K memory (MSB planes), K memory (LSB plane), V memory.
+KIND_Q, KIND_K, KIND_LSB, KIND_V = range(4)
+COUNT_BITS = TOKEN_BITS + 1  # of keys
+ATOM_BITS = 6  # of an access's number in a row, and of the accesses in a row
+
+
+def line_bits(unit: EngineUnit) -> int:
+    """Bits of a line's place in the ring of a line memory."""
+    return (unit.max_lines - 1).bit_length()
+
+
+def sequence_bits(unit: EngineUnit) -> int:
+    """Bits of a running number of lines, rows or jobs; twice what can be under way, so that numbers compare."""
+    return line_bits(unit) + 2
+
+
+def format_layout() -> data.StructLayout:
+    """How numbers lie in memory and on chip: the same for all jobs under way (the sequencer drains the engine to
+    change it), so it is a level that every unit reads and no tag carries.
+
+    log2_dim: of the padded head dimension D. plane_units: 16-byte units of one nibble plane of one row, 1 to 8 (a
+    crumb plane has half of them, rounded up). *_planes, *_crumbs: nibble planes of 4 bits and whether a 2-bit plane
+    follows. *_atoms: memory accesses from row to row. pair: K rows of two heads lie side by side (``key_atoms`` is of
+    both). fused: K of both is fetched together. lsb_first_crumb: where the LSB plane begins in the word, in steps of 2
+    bits from the top (the MSB plane's width / 2). k_wide, v_wide: ``EngineUnit.wide`` of what is *fetched* together.
+    """
+    return data.StructLayout(
+        {
+            "head_dim": 9,
+            "log2_dim": 4,
+            "plane_units": 4,
+            "query_atoms": ATOM_BITS,
+            "key_atoms": ATOM_BITS,
+            "key_planes": 2,
+            "key_crumbs": 1,
+            "pair": 1,
+            "fused": 1,
+            "k_wide": 1,
+            "lsb_atoms": ATOM_BITS,
+            "lsb_first_crumb": 3,
+            "value_atoms": ATOM_BITS,
+            "value_planes": 2,
+            "value_crumbs": 1,
+            "v_wide": 1,
+        }
+    )
+
+
+def job_layout() -> data.StructLayout:
+    """An attend job as dispatched. Fields of the same name are those of :data:`accel.program.JOB`.
+
+    rows: queries * group. list: keys are positions in the keep list that is stored (else token numbers). version: which
+    of the two stored lists. second: K came with the job before (``Fused.SECOND``). side: of the pair's row, when a
+    single head of a pair is fetched or for the second of a fused pair. selecting: its rows pass through the local
+    top-k. v_selected: V is fetched per row. single: one row that takes over sums from, or leaves them to, its
+    neighbour tile on chip.
+    """
+    fields: dict[str, ShapeLike] = {
+        "rows": ROWS_BITS,
+        "group": 9,
+        "head": 9,
+        "keys": COUNT_BITS,
+        "first_key": COUNT_BITS,
+        "causal": 1,
+        "first_visible": COUNT_BITS,
+        "accumulate": 1,
+        "list": 1,
+        "version": 1,
+        "second": 1,
+        "side": 1,
+        "first_tile": 1,
+        "last_tile": 1,
+        "lsb": 2,
+        "threshold": THRESHOLD_BITS,
+        "selecting": 1,
+        "v_selected": 1,
+        "keep_values": COUNT_BITS,
+        "keep_ratio": 17,
+        "score_mantissa": SCALE_BITS,
+        "score_shift": SCORE_SHIFT_BITS,
+        "q_address": ADDRESS_BITS,
+        "q_stride": 16,
+        "k_msb_address": ADDRESS_BITS,
+        "k_lsb_address": ADDRESS_BITS,
+        "v_address": ADDRESS_BITS,
+        "output_address": ADDRESS_BITS,
+        "output_stride": 16,
+    }
+    return data.StructLayout(fields)
+
+
+def tag_layout(unit: EngineUnit) -> data.StructLayout:
+    """What comes back with an access: where it goes.
+
+    index: ring line (K, LSB, V) or query slot (Q). row: LSB only, the fetch's number modulo rows_in_flight. atom: which
+    access of the row. side: K only, head of a pair (0 unless a single side is fetched).
+    """
+    return data.StructLayout(
+        {
+            "kind": 2,
+            "index": line_bits(unit),
+            "row": range(unit.arch.rows_in_flight),
+            "atom": ATOM_BITS,
+            "side": 1,
+        }
+    )
+
+
+def address_layout(unit: EngineUnit) -> data.StructLayout:
+    """One access on its way from a lane to its channel."""
+    return data.StructLayout(
+        {"channel": range(max(2, unit.arch.memory_spec.channels)), "address": ADDRESS_BITS, "tag": tag_layout(unit)}
+    )
+
+
+def pass_layout(unit: EngineUnit) -> data.StructLayout:
+    """One pass of a row through the QK array, sent in the cycle in which its first line issues.
+
+    second: the pass with both planes. row: the row's number modulo rows_in_flight. keys: visible to it. line: ring line
+    of its first key. score: word of the score buffer where its first line goes. kept: V rows it keeps. ends_k: its K
+    may be freed when it, and all rows before it, are final; k_lines: that many lines.
+    """
+    rows = unit.arch.rows_in_flight
+    return data.StructLayout(
+        {
+            "second": 1,
+            "row": range(rows),
+            "keys": COUNT_BITS,
+            "lines": line_bits(unit) + 1,
+            "line": line_bits(unit),
+            "score": range(unit.score_words),
+            "kept": COUNT_BITS,
+            "lsb": 2,
+            "threshold": THRESHOLD_BITS,
+            "k_lsb_address": ADDRESS_BITS,
+            "first_key": COUNT_BITS,
+            "list": 1,
+            "version": 1,
+            "selecting": 1,
+            "v_selected": 1,
+            "accumulate": 1,
+            "first_tile": 1,
+            "ends_k": 1,
+            "k_lines": line_bits(unit) + 1,
+        }
+    )
+
+
+def lsb_request_layout(unit: EngineUnit) -> data.StructLayout:
+    """A row that needs its LSB plane: ``keys`` keys from ring line ``line`` of K."""
+    return data.StructLayout(
+        {
+            "row": range(unit.arch.rows_in_flight),
+            "keys": COUNT_BITS,
+            "line": line_bits(unit),
+            "k_lsb_address": ADDRESS_BITS,
+            "first_key": COUNT_BITS,
+            "list": 1,
+            "version": 1,
+        }
+    )
+
+
+def weights_layout(unit: EngineUnit) -> data.StructLayout:
+    """A final row on its way to the PV array, sent when its second pass starts.
+
+    granule: where its kept weights begin in the ring. rise: of the running maximum over the tile before (its sums are
+    shifted by as much), for a row that is not its query's first tile.
+    """
+    softmax = SoftmaxUnit.of(unit.arch)
+    return data.StructLayout(
+        {
+            "keys": COUNT_BITS,
+            "kept": COUNT_BITS,
+            "granule": range(unit.granules),
+            "reciprocal": QUOTIENT_BITS,
+            "shift": range(1 << softmax.shift_bits),
+            "rise": 6,
+            "selecting": 1,
+        }
+    )
+
+
+def weight_line_layout(unit: EngineUnit) -> data.StructLayout:
+    """One line of the second pass as it leaves the normaliser: what importance and local values both take.
+
+    tokens: token number of each lane's key; positions are ``position`` + lane. Lanes from count on carry no meaning.
+    """
+    lanes = unit.arch.softmax.lanes
+    return data.StructLayout(
+        {
+            "weights": data.ArrayLayout(12, lanes),
+            "probabilities": data.ArrayLayout(13, lanes),
+            "tokens": data.ArrayLayout(TOKEN_BITS, lanes),
+            "position": TOKEN_BITS,
+            "count": range(lanes + 1),
+            "first": 1,
+            "last": 1,
+        }
+    )
+
+
+MAXIMUM = signed(MAXIMUM_BITS)

@@ -1,13 +1,29 @@
 """What the sequencer tells the units of an attend job, and what the units tell each other of a row."""
 
-from amaranth.hdl import ShapeLike, signed
+from amaranth.hdl import ShapeLike
 from amaranth.lib import data
 
 from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
 from accel.units.qk import SHIFT_BITS as SCORE_SHIFT_BITS
-from accel.units.softmax import MAXIMUM_BITS, QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
+from accel.units.softmax import QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
 
-__all__ = ["KIND_K", "KIND_LSB", "KIND_Q", "KIND_V", "format_layout", "job_layout", "pass_layout", "tag_layout"]
+__all__ = [
+    "KIND_K",
+    "KIND_LSB",
+    "KIND_Q",
+    "KIND_V",
+    "address_layout",
+    "format_layout",
+    "job_layout",
+    "lsb_request_layout",
+    "pass_layout",
+    "release_layout",
+    "tag_layout",
+    "v_row_layout",
+    "weight_line_layout",
+    "weights_layout",
+    "write_layout",
+]
 
 #: Where an access goes: query buffer, K memory (MSB planes), K memory (LSB plane), V memory.
 KIND_Q, KIND_K, KIND_LSB, KIND_V = range(4)
@@ -207,8 +223,33 @@ def weight_line_layout(unit: EngineUnit) -> data.StructLayout:
             "count": range(lanes + 1),
             "first": 1,
             "last": 1,
+            "accumulate": 1,
         }
     )
 
 
-MAXIMUM = signed(MAXIMUM_BITS)
+def write_layout(unit: EngineUnit) -> data.StructLayout:
+    """What a lane's converter writes: one access's numbers in their places in an entry, and which bits are written.
+
+    words: entry_words words of 12 bits. A key, row or query begins at word 0; side 1 of a fused pair at the upper
+    half. mask: for each block of ``unit.block_words`` words, one bit per 2-bit step of a word, lowest bits first. The
+    planes that the fetch does not bring are written as 0 with every access (the LSB plane only in its own fetch).
+    """
+    blocks = unit.entry_words // unit.block_words
+    return data.StructLayout(
+        {
+            "tag": tag_layout(unit),
+            "words": data.ArrayLayout(12, unit.entry_words),
+            "mask": data.ArrayLayout(6, blocks),
+        }
+    )
+
+
+def v_row_layout(unit: EngineUnit) -> data.StructLayout:
+    """A row whose kept tokens are in the ring: ``kept`` of them, from entry ``granule * unit.granule`` on."""
+    return data.StructLayout({"kept": COUNT_BITS, "granule": range(unit.granules)})
+
+
+def release_layout(bits: int) -> data.StructLayout:
+    """So many lines, words or granules are free again."""
+    return data.StructLayout({"count": bits})

@@ -63,6 +63,11 @@ class EngineUnit:
         """Words of a bank entry."""
         return self.arch.max_head_dim
 
+    @property
+    def block_words(self) -> int:
+        """Words that a write enable of a bank covers: those of one nibble unit, or half an entry if that is less."""
+        return min(32, self.entry_words // 2)
+
     def entries(self, size_bytes: int) -> int:
         """Entries of each bank of a line memory."""
         return size_bytes * 8 // (self.arch.fetcher.lanes * self.entry_words * self.arch.value_bits)

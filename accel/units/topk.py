@@ -31,6 +31,7 @@ class TopKUnit:
     max_n : longest row in values; sizes the memories. At least two words, at most MAX_N values.
     lfsr_seed : state of the pivot generator after reset, 1..65535. It advances once per pivot and runs on from row
         to row, so a simulator that starts from the same seed draws the same pivots.
+    payload_bits : bits that accompany each value to the output, 0 to 32; 0 for none. They are not compared.
 
     Raises
     ------
@@ -41,9 +42,10 @@ class TopKUnit:
     value_bits: int = 12
     max_n: int = 1024
     lfsr_seed: int = 0xACE1
+    payload_bits: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lanes", "value_bits", "max_n", "lfsr_seed"):
+        for name in ("lanes", "value_bits", "max_n", "lfsr_seed", "payload_bits"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise UserError(f"topk: {name} must be an integer, got {value!r}")
@@ -56,6 +58,8 @@ class TopKUnit:
             raise UserError(f"topk: max_n must be {low} (two words of {self.lanes} lanes) to {high}, got {self.max_n}")
         if not 1 <= self.lfsr_seed < 1 << LFSR_BITS:
             raise UserError(f"topk: lfsr_seed must be 1 to {(1 << LFSR_BITS) - 1}, got {self.lfsr_seed}")
+        if not 0 <= self.payload_bits <= 32:
+            raise UserError(f"topk: payload_bits must be 0 to 32, got {self.payload_bits}")
 
     @classmethod
     def of(cls, arch: Arch, value_bits: int) -> "TopKUnit":
@@ -95,8 +99,11 @@ class TopKUnit:
 
     @property
     def memory_bits(self) -> int:
-        """Two source banks and the smaller and larger parts, each max_words x lanes x value_bits."""
-        return (self.rows_in_flight + 2) * self.max_words * self.lanes * self.value_bits
+        """Two source banks and the smaller and larger parts, each max_words x lanes x value_bits; payloads lie in the
+        source banks only.
+        """
+        item_bits = (self.rows_in_flight + 2) * self.value_bits + self.rows_in_flight * self.payload_bits
+        return self.max_words * self.lanes * item_bits
 
     # ---- latencies ---------------------------------------------------------------------------------------------
 

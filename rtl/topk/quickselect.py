@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from accel.units.topk import TopKUnit
 from rtl.sram import Sram
 from rtl.stream import Queue
-from rtl.topk.row_filter import RowFilter, output_layout
+from rtl.topk.row_filter import RowFilter, output_layout, source_layout
 from rtl.topk.selector import Selector
 
 __all__ = ["TopK"]
@@ -26,9 +26,12 @@ class TopK(wiring.Component):
     Members
     -------
     command : In(stream of n, k). One per row, before its values; n <= unit.max_n.
-    input : In(stream of lanes values). ceil(n / lanes) words per row; lanes beyond n are ignored.
+    input : In(stream of lanes values). ceil(n / lanes) words per row; lanes beyond n are ignored. With payloads
+        (unit.payload_bits > 0) a stream of values and payloads, each of them per lane.
     output : Out(stream of values, positions, count, last). max(1, ceil(min(n, k) / lanes)) words per row; lanes from
-        count on carry no meaning.
+        count on carry no meaning. With payloads also those of the values.
+    taking : Out(1). The selector takes a row in this cycle.
+    selecting : Out(1). 1 in every cycle from the take of a row to its handoff to the filter, both included.
 
     Latency and initiation interval: data dependent; the exact rules are stated in ``sim.topk.quickselect``, their
     constants in ``accel.units.topk``. Load, select and filter each serve one row at a time and overlap between rows,
@@ -46,8 +49,10 @@ class TopK(wiring.Component):
         super().__init__(
             {
                 "command": In(stream.Signature(data.StructLayout({"n": unit.size_bits, "k": unit.size_bits}))),
-                "input": In(stream.Signature(data.ArrayLayout(unit.value_bits, unit.lanes))),
+                "input": In(stream.Signature(source_layout(unit))),
                 "output": Out(stream.Signature(output_layout(unit))),
+                "taking": Out(1),
+                "selecting": Out(1),
             }
         )
 
@@ -62,6 +67,10 @@ class TopK(wiring.Component):
         wiring.connect(m, loaded.o, select.i)
         wiring.connect(m, select.o, filter_.i)
         wiring.connect(m, filter_.output, wiring.flipped(self.output))
+        m.d.comb += [
+            self.taking.eq(select.i.valid & select.i.ready),
+            self.selecting.eq(select.i.valid | ~select.i.ready),
+        ]
 
         # A row keeps its bank from command to last output; each stage meets the banks in turn.
         load_bank, select_bank, filter_bank = Signal(), Signal(), Signal()
@@ -95,7 +104,7 @@ class TopK(wiring.Component):
 
         read_data = []
         for bank in range(unit.rows_in_flight):
-            memory = Sram(unit.lanes * unit.value_bits, unit.max_words)
+            memory = Sram(unit.lanes * (unit.value_bits + unit.payload_bits), unit.max_words)
             m.submodules[f"source_{bank}"] = memory
             filtering = Signal(name=f"filtering_{bank}")
             m.d.comb += [

@@ -11,15 +11,27 @@ from rtl.topk.packer import Packer
 from rtl.topk.selector import lanes_below
 from rtl.zero_eliminator import ZeroEliminator, count_ones
 
-__all__ = ["RowFilter", "output_layout"]
+__all__ = ["RowFilter", "output_layout", "source_layout"]
+
+
+def source_layout(unit: TopKUnit) -> data.Layout:
+    """One input word, as it lies in a source bank: the values, which the selector reads, below any payloads."""
+    values = data.ArrayLayout(unit.value_bits, unit.lanes)
+    if not unit.payload_bits:
+        return values
+    return data.StructLayout({"values": values, "payloads": data.ArrayLayout(unit.payload_bits, unit.lanes)})
 
 
 def output_layout(unit: TopKUnit) -> data.StructLayout:
-    """One output word: the first ``count`` lanes hold kept values and their positions; ``last`` ends the row."""
+    """One output word: the first ``count`` lanes hold kept values, their positions and any payloads; ``last`` ends the
+    row.
+    """
+    payloads = {"payloads": data.ArrayLayout(unit.payload_bits, unit.lanes)} if unit.payload_bits else {}
     return data.StructLayout(
         {
             "values": data.ArrayLayout(unit.value_bits, unit.lanes),
             "positions": data.ArrayLayout(unit.index_bits, unit.lanes),
+            **payloads,
             "count": range(unit.lanes + 1),
             "last": 1,
         }
@@ -63,13 +75,13 @@ class RowFilter(wiring.Component):
                 "active": Out(1),
                 "source_enable": Out(1),
                 "source_address": Out(range(unit.max_words)),
-                "source_data": In(unit.lanes * unit.value_bits),
+                "source_data": In(unit.lanes * (unit.value_bits + unit.payload_bits)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        unit, lanes, width = self.unit, self.unit.lanes, self.unit.value_bits
+        unit, lanes, width, payload_bits = self.unit, self.unit.lanes, self.unit.value_bits, self.unit.payload_bits
         word_bits = unit.index_bits - unit.lane_bits
         out = self.output
 
@@ -90,7 +102,8 @@ class RowFilter(wiring.Component):
         inside = Signal(lanes)
         values = [self.source_data.word_select(lane, width) for lane in range(lanes)]
         equal = Signal(lanes)
-        items_2, larger_2, equal_2 = Signal(lanes * width), Signal(lanes), Signal(lanes)
+        items_2, larger_2, equal_2 = Signal(lanes * (width + payload_bits)), Signal(lanes), Signal(lanes)
+        payloads_2 = items_2[lanes * width :]
         rank_2 = [Const(0, 1), *(Signal(lane.bit_length(), name=f"rank_{lane}") for lane in range(1, lanes))]
         n_equal_2 = Signal(range(lanes + 1))
         m.d.comb += equal.eq(Cat(inside[lane] & (values[lane] == row.threshold) for lane in range(lanes)))
@@ -109,7 +122,10 @@ class RowFilter(wiring.Component):
 
         # Keep the larger ones and the first equal ones of the row.
         equal_left = Signal(unit.size_bits)
-        m.submodules.eliminate = eliminate = ZeroEliminator(width + unit.lane_bits, lanes)  # value, lane
+        payload = {"payload": payload_bits} if payload_bits else {}
+        placed = data.StructLayout({"value": width, **payload, "position": unit.index_bits})
+        # Value, payload, lane: the lower part of ``placed``.
+        m.submodules.eliminate = eliminate = ZeroEliminator(width + payload_bits + unit.lane_bits, lanes)
         m.d.comb += [
             eliminate.enable.eq(advance),
             eliminate.clear.eq(clear),
@@ -118,7 +134,13 @@ class RowFilter(wiring.Component):
                 Cat(larger_2[lane] | (equal_2[lane] & (rank_2[lane] < equal_left)) for lane in range(lanes))
             ),
             *(
-                eliminate.i_items[lane].eq(Cat(items_2.word_select(lane, width), Const(lane, unit.lane_bits)))
+                eliminate.i_items[lane].eq(
+                    Cat(
+                        items_2.word_select(lane, width),
+                        payloads_2[lane * payload_bits : (lane + 1) * payload_bits],
+                        Const(lane, unit.lane_bits),
+                    )
+                )
                 for lane in range(lanes)
             ),
         ]
@@ -126,7 +148,6 @@ class RowFilter(wiring.Component):
             m.d.sync += equal_left.eq(Mux(equal_left > n_equal_2, equal_left - n_equal_2, 0))
 
         # Pack; a word leaves when it is full or the row complete.
-        placed = data.StructLayout({"value": width, "position": unit.index_bits})
         m.submodules.pack = pack = Packer(placed, lanes)
         kept_before, kept_now = Signal(unit.size_bits), Signal(unit.size_bits)
         packing, complete, flushing = Signal(), Signal(), Signal()
@@ -147,6 +168,8 @@ class RowFilter(wiring.Component):
                 *(out.payload.values[lane].eq(pack.o_word[lane].value) for lane in range(lanes)),
                 *(out.payload.positions[lane].eq(pack.o_word[lane].position) for lane in range(lanes)),
             ]
+            if payload_bits:
+                m.d.sync += [out.payload.payloads[lane].eq(pack.o_word[lane].payload) for lane in range(lanes)]
 
         with m.FSM(name="filter"):
             with m.State("IDLE"):

@@ -22,6 +22,8 @@ SRAM_READ_CYCLES = 1
 MULTIPLY_CYCLES = 1
 ACCUMULATE_CYCLES = 1
 NORMALISE_CYCLES = 2  # multiply by the reciprocal, then round and saturate
+ISSUE_CYCLES = 1  # from a line issued, which reads its weights, to the read of its V row
+WRITER_CYCLES = 1  # from a row in the output buffer to its first write offered: the read of the buffer
 
 VALUE_BITS = 12  # signed V word, Arch.value_bits
 PRODUCT_BITS = VALUE_BITS + WEIGHT_BITS  # signed: the weight is unsigned, its product with -2048 is above -2^23

@@ -1,0 +1,120 @@
+"""Everything behind the weight ring: issue of lines, PV array, writer."""
+
+from amaranth.hdl import Module, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.units.engine import ADDRESS_BITS, EngineUnit
+from accel.units.pv import VALUE_BITS, PvArray
+from rtl.axi import write_master
+from rtl.job import format_layout, job_layout, line_bits, release_layout, sequence_bits, weights_layout
+from rtl.pv import PV
+from rtl.pv_issue import PvIssue, ring_items_layout, ring_read_layout, v_read_layout
+from rtl.writer import Writer, head_magnitude_layout
+
+__all__ = ["PvPath"]
+
+
+class PvPath(wiring.Component):
+    """From weights in the ring and V rows on chip to outputs in memory: ``PvIssue``, ``PV`` and ``Writer``, which say
+    what each member means.
+
+    Parameters
+    ----------
+    unit : EngineUnit.
+
+    Members
+    -------
+    dispatch, format, format_change, weights, emitted, dense_lines, v_passed, ring_read, ring_items, v_read,
+    row_finished, ring_release, v_release, issue, unsupported : of ``PvIssue``.
+    v_words : In. Words of the V memory, one cycle after v_read.
+    head_magnitude, write, row_written, rows_written, retired, write_idle, write_error : of ``Writer``.
+
+    A line issued at t is added up at t + ``ISSUE_CYCLES`` + ``PvUnit.latency_cycles`` - 1 (each part of it, from its
+    own cycle); the row's last output item enters the buffer at the end of ``drained`` + ``NORMALISE_CYCLES`` - 1 and
+    its first access is offered ``WRITER_CYCLES`` + 1 later or, after the row before, in the cycle after its last
+    access was taken. A row begins only if accumulators and output buffer have room for it, so no unit refuses
+    anything.
+
+    Raises
+    ------
+    UserError : sizes that the writer cannot have.
+    """
+
+    def __init__(self, unit: EngineUnit):
+        self.unit = unit
+        arch, sequence = unit.arch, sequence_bits(unit)
+
+        def pulse(layout: data.StructLayout) -> stream.Signature:
+            return stream.Signature(layout, always_ready=True)
+
+        super().__init__(
+            {
+                "dispatch": In(pulse(job_layout())),
+                "format": In(format_layout()),
+                "format_change": In(1),
+                "weights": In(pulse(weights_layout(unit))),
+                "emitted": In(sequence),
+                "dense_lines": In(sequence),
+                "v_passed": In(sequence),
+                "ring_read": Out(pulse(ring_read_layout(unit))),
+                "ring_items": In(ring_items_layout(unit)),
+                "v_read": Out(pulse(v_read_layout(unit))),
+                "v_words": In(data.ArrayLayout(signed(VALUE_BITS), arch.pv.multipliers)),
+                "row_finished": Out(1),
+                "ring_release": Out(pulse(release_layout(unit.granules.bit_length()))),
+                "v_release": Out(pulse(release_layout(line_bits(unit) + 1))),
+                "issue": Out(1),
+                "unsupported": Out(1),
+                "head_magnitude": Out(pulse(head_magnitude_layout(unit))),
+                "write": Out(write_master(ADDRESS_BITS, 8 * arch.memory_spec.access_bytes)),
+                "row_written": Out(1),
+                "rows_written": Out(sequence),
+                "retired": Out(1),
+                "write_idle": Out(1),
+                "write_error": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.writer = writer = Writer(self.unit)
+        m.submodules.issue = issue = PvIssue(self.unit)
+        m.submodules.pv = pv = PV(PvArray.of(self.unit.arch))
+        for part in (writer, issue):
+            m.d.comb += [
+                part.dispatch.valid.eq(self.dispatch.valid),
+                part.dispatch.payload.eq(self.dispatch.payload),
+                part.format.eq(self.format),
+            ]
+        m.d.comb += [
+            issue.format_change.eq(self.format_change),
+            issue.emitted.eq(self.emitted),
+            issue.dense_lines.eq(self.dense_lines),
+            issue.v_passed.eq(self.v_passed),
+            issue.rows_written.eq(writer.rows_written),
+            issue.ring_items.eq(self.ring_items),
+            self.row_finished.eq(issue.row_finished),
+            self.issue.eq(issue.issue),
+            self.unsupported.eq(issue.unsupported),
+            *(
+                getattr(self, name).eq(getattr(writer, name))
+                for name in ("row_written", "rows_written", "retired", "write_idle", "write_error")
+            ),
+        ]
+        wiring.connect(m, wiring.flipped(self.weights), issue.weights)
+        for name in ("ring_read", "v_read", "ring_release", "v_release"):
+            wiring.connect(m, getattr(issue, name), wiring.flipped(getattr(self, name)))
+        for name in ("head_magnitude", "write"):
+            wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
+
+        control = issue.line.payload
+        m.d.comb += [
+            pv.line.valid.eq(issue.line.valid),
+            pv.line.payload["values"].eq(self.v_words),
+            pv.line.payload.weights.eq(control.weights),
+            pv.line.payload["count"].eq(control["count"]),
+            pv.line.payload.row.eq(control.row),
+        ]
+        wiring.connect(m, pv.outputs, writer.outputs)
+        return m

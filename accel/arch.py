@@ -164,28 +164,35 @@ class Arch(_Part):
         """Cycles that one line occupies the PV array."""
         return max(1, self.padded_head_dim(head_dim) // self.pv.multipliers)
 
-    def k_lines(self, head_dim: int) -> int:
-        """Lines of ``keys_per_line`` keys that the K SRAM holds."""
-        return (
-            self.sram.k_bytes * 8 // (self.keys_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
-        )
+    def key_slot_words(self, head_dim: int, pair: bool = False) -> int:
+        """Words of a line memory that one key takes (a pair: both keys): half a bank's entry, or a whole one, which has
+        room for the widest head.
+        """
+        whole = pair or 2 * self.padded_head_dim(head_dim) > self.max_head_dim
+        return self.max_head_dim if whole else self.max_head_dim // 2
+
+    def _ring_lines(self, size_bytes: int, per_line: int, slot_words: int) -> int:
+        return size_bytes * 8 // (slot_words * self.value_bits) // per_line
+
+    def k_lines(self, head_dim: int, pair: bool = False) -> int:
+        """Lines of ``keys_per_line`` keys (of each head of a pair) that the K SRAM holds."""
+        return self._ring_lines(self.sram.k_bytes, self.keys_per_line(head_dim), self.key_slot_words(head_dim, pair))
 
     def v_lines(self, head_dim: int) -> int:
         """Lines of ``values_per_line`` rows that the V SRAM holds."""
-        return (
-            self.sram.v_bytes * 8 // (self.values_per_line(head_dim) * self.padded_head_dim(head_dim) * self.value_bits)
-        )
+        return self._ring_lines(self.sram.v_bytes, self.values_per_line(head_dim), self.key_slot_words(head_dim))
 
-    def score_lines(self, head_dim: int) -> int:
-        """Lines of ``keys_per_line`` exponents that the score buffer holds."""
-        return self.softmax.buffer_keys // self.keys_per_line(head_dim)
+    @property
+    def score_lines(self) -> int:
+        """Lines that the score buffer holds; each takes a word of ``softmax.lanes`` exponents, whatever its keys."""
+        return self.softmax.buffer_keys // self.softmax.lanes
 
     def tile_keys(self, head_dim: int) -> int:
         """Longest row the engine works on at once; a longer context is cut into tiles of this many keys."""
-        keys = self.keys_per_line(head_dim)
-        rows = self.values_per_line(head_dim)
-        lines = min(self.k_lines(head_dim), self.score_lines(head_dim))
-        return min(self.max_context, lines * keys, self.v_lines(head_dim) * rows)
+        lines = min(self.k_lines(head_dim), self.score_lines)
+        keys = min(lines * self.keys_per_line(head_dim), self.v_lines(head_dim) * self.values_per_line(head_dim))
+        tile = min(self.max_context, keys)
+        return tile - tile % self.softmax.lanes if tile > self.softmax.lanes else tile
 
     @property
     def memory_spec(self) -> MemorySpec:

@@ -12,7 +12,7 @@ from accel.units.softmax import EXPONENT_BITS, MAXIMUM_BITS
 from sim.engine import Timing
 from sim.unroll import accesses
 from sim.values import Recorded
-from sim.work import Work
+from sim.work import OP_STATE, Work
 
 ADDRESS_BYTES = 8  # one entry of an address FIFO; the paper's Table I
 BASELINES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -83,7 +83,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
             "selections": _sum(rows["select"] > 0),
             "elements": recorded.local_elements + recorded.prune_elements,
             "comparisons": 2 * (recorded.local_elements + recorded.prune_elements),
-            "cascade_prunes": len(work.prunes),
+            "cascade_prunes": _sum(work.ops["kind"] == OP_STATE),
         },
         "importance_updates": recorded.importance_updates,
         "importance_bits": TOKEN_SCORE_BITS,

@@ -17,6 +17,8 @@ from numba import njit
 from sim.dram import can_accept, done_tick, enqueue, next_event
 from sim.dram_state import READ, DramState
 
+SLICE = 2  # accesses in the register slice before a port
+
 
 class Crossbar(NamedTuple):
     """Address FIFOs of the lanes (lanes, depth), and per channel the accesses under way in order (channels,
@@ -30,6 +32,8 @@ class Crossbar(NamedTuple):
     head: np.ndarray  # int32 per lane
     waiting: np.ndarray  # addresses in the FIFO
     sent_ticket: np.ndarray  # int64 per channel and slot
+    sent_bank: np.ndarray
+    sent_row: np.ndarray
     sent_lane: np.ndarray
     sent_pending: np.ndarray
     sent_head: np.ndarray
@@ -37,6 +41,7 @@ class Crossbar(NamedTuple):
     wake: np.ndarray  # int64 per channel: memory tick at which it next has something to do
     busy: np.ndarray  # int64: [addresses waiting, accesses under way, cycles with a grant]
     received: np.ndarray  # int32 per channel: accesses in the window behind the port
+    offered: np.ndarray  # int32 per channel: accesses in the slice before the port, not yet taken
     claimed: np.ndarray  # int64 per lane, then per channel: last cycle in which it was given to somebody
     served: np.ndarray  # int64 per lane, then per channel: last cycle in which it got what it asked for
     pushed: np.ndarray  # int64 per lane: last cycle in which an address entered its FIFO
@@ -48,21 +53,34 @@ def new_crossbar(lanes: int, depth: int, channels: int, outstanding: int) -> Cro
     def table(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.int32)
 
-    return Crossbar(
-        table(lanes, depth), table(lanes, depth), table(lanes, depth), table(lanes, depth), table(lanes), table(lanes),
-        np.zeros((channels, outstanding), np.int64), table(channels, outstanding), table(channels, outstanding),
-        table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(3, np.int64),
-        table(channels), np.full(lanes + channels, -1, np.int64), np.full(lanes + channels, -1, np.int64),
-        np.full(lanes, -1, np.int64),
-    )  # fmt: skip
+    def never(count: int) -> np.ndarray:
+        return np.full(count, -1, np.int64)
+
+    queued = [table(lanes, depth) for _ in range(4)] + [table(lanes), table(lanes)]
+    sent = [np.zeros((channels, outstanding), np.int64)] + [table(channels, outstanding) for _ in range(4)]
+    under_way = [table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(3, np.int64)]
+    ports = [table(channels), table(channels)]
+    return Crossbar(*queued, *sent, *under_way, *ports, never(lanes + channels), never(lanes + channels), never(lanes))
 
 
 @njit(cache=True)
 def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int) -> None:
-    """One cycle of the lanes-to-channels crossbar: each lane asks for the channels of its oldest addresses."""
+    """One cycle of the lanes-to-channels crossbar: each lane asks for the channels of its oldest addresses.
+
+    A channel's port has a slice of two accesses before it, which decides by what it held at the start of the cycle.
+    """
     lanes, depth = x.channel.shape
-    outstanding = x.sent_ticket.shape[1]
+    channels, outstanding = x.sent_ticket.shape
     granted = False
+    for channel in range(channels):
+        x.claimed[lanes + channel] = t if x.offered[channel] == SLICE or x.sent_count[channel] == outstanding else -1
+        if x.offered[channel] > 0 and can_accept(dram, channel):
+            slot = (x.sent_head[channel] + x.sent_count[channel] - x.offered[channel]) % outstanding
+            x.sent_ticket[channel, slot] = enqueue(
+                dram, channel, x.sent_bank[channel, slot], x.sent_row[channel, slot], READ, tick
+            )
+            x.offered[channel] -= 1
+            x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
     for place in range(window):
         for i in range(lanes):
             lane = (i + t) & (lanes - 1)
@@ -70,15 +88,16 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int)
                 continue
             at = (x.head[lane] + place) % depth
             channel = x.channel[lane, at]
-            if x.claimed[lanes + channel] == t or x.sent_count[channel] == outstanding or not can_accept(dram, channel):
+            if x.claimed[lanes + channel] == t:
                 continue
             x.claimed[lanes + channel] = x.served[lane] = t
             granted = True
             slot = (x.sent_head[channel] + x.sent_count[channel]) % outstanding
-            x.sent_ticket[channel, slot] = enqueue(dram, channel, x.bank[lane, at], x.row[lane, at], READ, tick)
+            x.sent_bank[channel, slot], x.sent_row[channel, slot] = x.bank[lane, at], x.row[lane, at]
             x.sent_lane[channel, slot] = lane
             x.sent_pending[channel, slot] = x.pending[lane, at]
             x.sent_count[channel] += 1
+            x.offered[channel] += 1
             for back in range(place, 0, -1):  # older addresses close up
                 to, source = (x.head[lane] + back) % depth, (x.head[lane] + back - 1) % depth
                 x.channel[lane, to], x.bank[lane, to] = x.channel[lane, source], x.bank[lane, source]
@@ -87,7 +106,6 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int)
             x.waiting[lane] -= 1
             x.busy[0] -= 1
             x.busy[1] += 1
-            x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
     if granted:
         x.busy[2] += 1
 
@@ -127,7 +145,7 @@ def return_data(
                 ready[line] = t + behind
     for channel in range(channels):
         here = x.received[channel]
-        if here < window and here < x.sent_count[channel]:
+        if here < window and here < x.sent_count[channel] - x.offered[channel]:
             done = done_tick(dram, channel, x.sent_ticket[channel, (x.sent_head[channel] + here) % outstanding])
             if 0 <= done <= tick:
                 x.received[channel] = here + 1

@@ -1,7 +1,7 @@
 """The engine: all units stepped together, cycle by cycle.
 
-Inside a cycle the units run from the fetcher to the writer, and whatever a unit hands on carries the cycle from which
-it may be used; space given back in a cycle can be taken in the next.
+Inside a cycle the units run from the sequencer to the writer, and whatever a unit hands on carries the cycle from
+which it may be used; space given back in a cycle can be taken in the next.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from sim.crossbar import Crossbar, new_crossbar, return_data, send_addresses
 from sim.dram import next_event
 from sim.dram import tick as dram_tick
 from sim.dram_state import COUNTERS, DramState, new_dram
-from sim.fetcher import Fetcher, choose_job, generate_addresses, new_fetcher
-from sim.importance import new_prune, prune
+from sim.fetcher import Fetcher, choose_job, generate_addresses, new_fetcher, pass_arrivals
 from sim.normalise import new_normalise, second_pass
 from sim.pv import issue as pv_issue
 from sim.pv import new_pv, write_outputs
 from sim.qk import Qk, new_qk
 from sim.qk import issue as qk_issue
 from sim.requant import decide
+from sim.sequencer import Sequencer, dispatch, new_sequencer
 from sim.unroll import machine
 from sim.work import NEVER, TIME, Times, Work
 
@@ -42,23 +42,24 @@ class Timing:
 
 @njit(cache=True)
 def _run(
-    m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, prunes: NDArray, tokens: NDArray, selected: NDArray,
-    pending: NDArray, ready: NDArray, times: Times, f: Fetcher, x: Crossbar, dram: DramState, q: Qk, normalise: NDArray,
-    pv: NDArray, cascade: NDArray,
+    m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, ops: NDArray, tokens: NDArray, selected: NDArray,
+    pending: NDArray, ready: NDArray, times: Times, sequencer: Sequencer, f: Fetcher, x: Crossbar, dram: DramState,
+    q: Qk, normalise: NDArray, pv: NDArray, first_v: int, first_q: int,
 ) -> int:  # fmt: skip
     machine_ = m[0]
-    fetch, qk, passed, out, prune_ = f.state[0], q.state[0], normalise[0], pv[0], cascade[0]
-    n_rows = rows.shape[0]
+    jobs_seen, fetch, qk, out = sequencer.state[0], f.state[0], q.state[0], pv[0]
     time = times.row
     t, progress, last_done = 0, 0, -1
     while True:
         tick = t * machine_.ticks // machine_.ticks_per
-        if x.busy[0] > 0:
-            send_addresses(x, dram, t, tick, machine_.window)
+        if dispatch(sequencer, machine_, ops, time, out.retired, out.write_row, t):
+            break
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
-        if fetch.active == 0:
-            choose_job(f, machine_, ksets, jobs, rows, times, prune_.done, out.write_row, t)
+        else:
+            choose_job(f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.write_row, t)
+        if x.busy[0] + x.busy[1] > 0:
+            send_addresses(x, dram, t, tick, machine_.window)
         for channel in range(x.wake.shape[0]):
             while x.wake[channel] <= tick:
                 at = x.wake[channel]
@@ -66,16 +67,13 @@ def _run(
                 x.wake[channel] = next_event(dram, channel, at + 1)
         if x.busy[1] > 0:
             return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles)
-        qk_issue(q, machine_, ksets, jobs, rows, time, ready, f.lsb, fetch.lsb_tail, out.finished, t)
+        qk_issue(q, f, machine_, ksets, jobs, rows, time, jobs_seen.dispatched, out.finished, t)
         decide(q, f, ksets, jobs, rows, time, t)
-        second_pass(normalise, q, machine_, jobs, rows, time, t)
-        pv_issue(pv, f, normalise, machine_, jobs, rows, time, ready, t)
-        if out.write_row < out.finished:
-            write_outputs(pv, x, dram, machine_, rows, time, t, tick)
-        prune(cascade, prunes, time, passed.next_row, out.finished, t)
-        if out.write_row == n_rows and prune_.done == prunes.shape[0]:
-            break
-        done = out.write_row + out.issues + qk.busy_cycles + x.busy[2]
+        second_pass(normalise, q, machine_, rows, time, t)
+        pv_issue(pv, f, normalise, machine_, jobs, rows, time, t)
+        write_outputs(pv, x, dram, machine_, jobs, rows, time, t, tick)
+        pass_arrivals(f, rows, first_v, first_q, ready, t)
+        done = out.write_row + out.issues + qk.busy_cycles + x.busy[2] + jobs_seen.next
         if done != last_done:
             last_done, progress = done, t
         elif t - progress > STUCK_CYCLES:
@@ -110,18 +108,18 @@ def run_timing(arch: Arch, work: Work) -> Timing:
         arch.fetcher.lanes, arch.fetcher.address_fifo_depth, spec.channels, arch.fetcher.outstanding_per_channel
     )
     dram = new_dram(spec, spec.channels)
-    q, normalise, pv, cascade = new_qk(n_rows), new_normalise(), new_pv(), new_prune()
+    sequencer, q, normalise, pv = new_sequencer(len(work.ops)), new_qk(n_rows), new_normalise(), new_pv()
     ready = np.full(len(work.pending), NEVER)
-    prunes = work.prunes if len(work.prunes) else work.prunes.copy()
+    first_v, first_q = work.first_value_line, int(work.rows["q_pending"][0]) if n_rows else 0
     cycles = _run(
-        m, work.ksets, work.jobs, work.rows, prunes, work.tokens, work.selected, work.pending.copy(), ready, times, f,
-        x, dram, q, normalise, pv, cascade,
+        m, work.ksets, work.jobs.copy(), work.rows, work.ops, work.tokens, work.selected, work.pending.copy(), ready,
+        times, sequencer, f, x, dram, q, normalise, pv, first_v, first_q,
     )  # fmt: skip
     held = {
-        "k_bytes": int(f.state["k_used"][0]),
-        "v_bytes": int(f.state["v_used"][0]),
-        "score_keys": int(q.state["score_used"][0]),
-        "weights": int(normalise["weights_used"][0]),
+        "k_lines": int(f.state["k_used"][0]),
+        "v_lines": int(f.state["v_used"][0]),
+        "score_lines": int(q.state["score_used"][0]),
+        "granules": int(normalise["granules_used"][0]),
         "addresses": int(x.busy[0]),
         "accesses": int(x.busy[1]),
     }
@@ -139,7 +137,7 @@ def run_timing(arch: Arch, work: Work) -> Timing:
             "softmax": int(normalise["busy_cycles"][0]),
             "topk": int(normalise["select_busy_cycles"][0]),
             "pv": int(pv["busy_cycles"][0]),
-            "cascade": int(cascade["busy_cycles"][0]),
+            "cascade": int(sequencer.state["busy_cycles"][0]),
         },
         {name: int(dram.channel[name].sum()) for name in COUNTERS},
         times,

@@ -1,12 +1,13 @@
 """QKV fetcher: chooses the next fetch job and turns its keep list into addresses, one access per lane and cycle.
 
 Jobs, by priority: LSB planes of rows that must be recomputed, V rows that local pruning selected, queries, resident
-V, and K of the next head. Within a job, key j belongs to lane ``(j + rotate) mod lanes``: the bank of the K or V SRAM
-that this lane writes. A lane works through its keys without waiting for the others; the next job starts when all have
-finished.
+V, and K of the next head. Within a job, each key belongs to the lane that writes its bank of the K or V SRAM. A lane
+works through its keys without waiting for the others; the next job is chosen when all have finished.
 
-Space is taken when a job is chosen (K and V bytes, query slots) and given back in row order, so a fetch never waits
+Space is taken when a job is chosen (lines of K and V, query slots) and given back in row order, so a fetch never waits
 for its destination and the memory is never held up by the datapath.
+
+What has arrived is passed in order, one line (query, LSB fetch) of each kind per cycle, and may then be used.
 """
 
 from typing import NamedTuple
@@ -22,8 +23,8 @@ KIND_Q, KIND_K, KIND_LSB, KIND_V, KIND_V_ROW = range(5)
 
 STATE = integers(
     """
-    active kind index start base stride mask first count ids pending keys_per_line rotate q_next q_released k_next
-    k_used k_turn v_next v_used v_turn lsb_head lsb_tail busy_cycles
+    active kind index start base stride mask first count ids pending keys_per_line q_next q_released k_next k_used
+    k_line v_next v_used v_line lsb_head lsb_tail busy_cycles k_passed v_passed q_passed lsb_passed
     """
 )
 
@@ -56,16 +57,25 @@ def _lowest(mask: int) -> int:
 
 
 @njit(cache=True)
-def _begin(
-    f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, rotate: int, mask: int, start: int
-) -> None:
+def _begin(f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, mask: int, start: int) -> None:
     s = f.state[0]
     s.active, s.kind, s.index, s.count, s.keys_per_line = 1, kind, index, count, keys_per_line
     s.mask, s.first, s.start = mask, _lowest(mask), start
+
+
+@njit(cache=True)
+def _deal(f: Fetcher, rotate: int, lanes: int) -> None:
+    """Key j goes to lane ``(j + rotate) mod lanes``; lanes beyond ``lanes`` take none."""
+    for lane in range(f.lane_key.shape[0]):
+        f.lane_key[lane] = (lane - rotate) % lanes if lane < lanes else f.state[0].count
+        f.lane_atom[lane] = f.state[0].first
+
+
+@njit(cache=True)
+def _deal_lines(f: Fetcher, line: int, keys_per_line: int) -> None:
+    """As many lines as there is room for lie side by side in the banks; the keys begin with ring line ``line``."""
     lanes = f.lane_key.shape[0]
-    for lane in range(lanes):
-        f.lane_key[lane] = (lane - rotate) & (lanes - 1)
-        f.lane_atom[lane] = s.first
+    _deal(f, line % max(1, lanes // keys_per_line) * keys_per_line, lanes)
 
 
 @njit(cache=True)
@@ -76,13 +86,10 @@ def _from(f: Fetcher, base: int, stride: int, ids: int, pending: int) -> None:
 
 @njit(cache=True)
 def choose_job(
-    f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
-    prunes_done: int, written: int, t: int,
-) -> bool:  # fmt: skip
-    """Start the most urgent job that can start; returns whether there was one.
-
-    ``prunes_done`` cascade prunes and ``written`` result rows are behind us.
-    """
+    f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times, dispatched: int,
+    written: int, t: int,
+) -> None:  # fmt: skip
+    """Start the most urgent job that can start. ``written`` result rows are behind us."""
     s = f.state[0]
     n_rows = rows.shape[0]
     start = t + m.job_start
@@ -91,64 +98,73 @@ def choose_job(
         r = f.lsb[s.lsb_head]
         s.lsb_head += 1
         job = jobs[rows[r].job]
-        _begin(f, KIND_LSB, r, rows[r].keys, job.keys_per_line, 0, (1 << job.lsb_atoms) - 1, start)
+        _begin(f, KIND_LSB, r, rows[r].keys, job.keys_per_line, (1 << job.lsb_atoms) - 1, start)
+        _deal_lines(f, job.k_line, job.keys_per_line)
         _from(f, job.lsb_base, job.lsb_stride, job.ids, rows[r].lsb_pending)
-        return True
+        return
 
     v_resident = -1
-    if s.v_next < n_rows:
+    if s.v_next < n_rows and rows[s.v_next].job < dispatched:
         r = s.v_next
         row = rows[r]
         job = jobs[row.job]
-        if job.v_resident == 0:
-            if times.row[r].emitted <= t and s.v_used + row.v_bytes <= m.v_bytes:
-                s.v_used += row.v_bytes
-                s.v_next = r + 1
-                _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, s.v_turn, (1 << job.v_atoms) - 1, start)
+        lines = job.v_lines if job.v_resident else row.v_lines
+        if job.fresh and r == job.first_row and s.v_used == 0:
+            s.v_line = 0
+        if s.v_used + lines <= job.v_ring:
+            if job.v_resident:
+                v_resident = row.job if job.kset < s.k_next else -1
+            elif times.row[r].emitted <= t:
+                _begin(f, KIND_V_ROW, r, row.kept, job.values_per_line, (1 << job.v_atoms) - 1, start)
+                _deal_lines(f, s.v_line, job.values_per_line)
                 _from(f, job.v_base, job.v_stride, row.kept_ids, row.v_pending)
-                s.v_turn += row.kept
+                s.v_used += lines
+                s.v_line = (s.v_line + lines) % job.v_ring
+                s.v_next = r + 1
                 times.row[r].v_fetch = t
-                return True
-        elif job.kset < s.k_next and s.v_used + job.v_bytes <= m.v_bytes:
-            v_resident = row.job
+                return
 
-    if s.q_next < n_rows:
-        count = 0
-        atoms = rows[s.q_next].q_atoms + rows[s.q_next].p_atoms
-        while s.q_next + count < n_rows and count < m.lanes:
-            row = rows[s.q_next + count]
-            room = s.q_next + count - s.q_released < m.query_slots
-            known = jobs[row.job].kset < s.k_next and row.after < written
-            if not (room and known and row.q_atoms + row.p_atoms == atoms):
-                break
-            count += 1
-        if count > 0:
-            _begin(f, KIND_Q, s.q_next, count, 1, s.q_next, (1 << atoms) - 1, start)
+    if s.q_next < n_rows and rows[s.q_next].job < dispatched:
+        row = rows[s.q_next]
+        job = jobs[row.job]
+        room = m.query_slots - (s.q_next - s.q_released)
+        count = min(room, m.query_lanes, job.first_row + job.rows - s.q_next)
+        if job.kset < s.k_next and row.after >= 0:  # the sums that the tile before has left must be there
+            while count > 0 and rows[s.q_next + count - 1].after >= written:
+                count -= 1
+        if count > 0 and job.kset < s.k_next:
+            _begin(f, KIND_Q, s.q_next, count, 1, (1 << (row.q_atoms + row.p_atoms)) - 1, start)
+            _deal(f, s.q_next, m.query_lanes)
             s.q_next += count
-            return True
+            return
 
     if v_resident >= 0:
         job = jobs[v_resident]
-        s.v_used += job.v_bytes
-        s.v_next = job.first_row + job.rows
-        _begin(f, KIND_V, v_resident, job.keys, job.values_per_line, s.v_turn, (1 << job.v_atoms) - 1, start)
+        _begin(f, KIND_V, v_resident, job.keys, job.values_per_line, (1 << job.v_atoms) - 1, start)
+        _deal_lines(f, s.v_line, job.values_per_line)
         _from(f, job.v_base, job.v_stride, job.ids, job.v_pending)
-        s.v_turn += job.keys
+        s.v_used += job.v_lines
+        s.v_line = (s.v_line + job.v_lines) % job.v_ring
+        s.v_next = job.first_row + job.rows
         times.job[v_resident, 0] = t
-        return True
+        return
 
-    if s.k_next < ksets.shape[0]:
-        k = s.k_next
-        kset = ksets[k]
-        if kset.prunes <= prunes_done and s.k_used + kset.bytes <= m.k_bytes:
-            s.k_used += kset.bytes
-            s.k_next = k + 1
-            _begin(f, KIND_K, k, kset.keys, kset.keys_per_line, s.k_turn, kset.mask, start)
+    if s.k_next < ksets.shape[0] and ksets[s.k_next].first_job < dispatched:
+        kset = ksets[s.k_next]
+        if kset.fresh and s.k_used == 0:
+            s.k_line = 0
+        if s.k_used + kset.lines <= kset.ring:
+            _begin(f, KIND_K, s.k_next, kset.keys, kset.keys_per_line, kset.mask, start)
+            _deal_lines(f, s.k_line, kset.keys_per_line)
             _from(f, kset.base, kset.stride, kset.ids, kset.pending)
-            s.k_turn += kset.keys
-            times.kset[k, 0] = t
-            return True
-    return False
+            times.kset[s.k_next, 0] = t
+            for j in range(kset.first_job, jobs.shape[0]):
+                if jobs[j].kset != s.k_next:
+                    break
+                jobs[j].k_line = s.k_line
+            s.k_used += kset.lines
+            s.k_line = (s.k_line + kset.lines) % kset.ring
+            s.k_next += 1
 
 
 @njit(cache=True)
@@ -182,7 +198,7 @@ def generate_addresses(
             line = row.q_pending
         else:
             address = s.base + ids[s.ids + key] * s.stride + atom * m.atom_bytes
-            line = s.pending + key // s.keys_per_line
+            line = s.pending if s.kind == KIND_LSB else s.pending + key // s.keys_per_line
         channel, pseudo, group, bank, dram_row, _ = map_address(dram, address)
         slot = (x.head[lane] + x.waiting[lane]) % depth
         x.channel[lane, slot] = channel
@@ -194,7 +210,7 @@ def generate_addresses(
         x.busy[0] += 1
         rest = s.mask >> (atom + 1)
         if rest == 0:
-            key += lanes
+            key += m.query_lanes if s.kind == KIND_Q else lanes
             f.lane_key[lane] = key
             f.lane_atom[lane] = s.first
         else:
@@ -202,10 +218,27 @@ def generate_addresses(
         if key < s.count:
             left += 1
     if left == 0:
-        s.active = 0
+        s.active = 0  # the next job is chosen in the next cycle
         if s.kind == KIND_K:
             times.kset[s.index, 1] = t
         elif s.kind == KIND_V:
             times.job[s.index, 1] = t
         elif s.kind == KIND_V_ROW:
             times.row[s.index].v_fetched = t
+
+
+@njit(cache=True)
+def pass_arrivals(f: Fetcher, work_rows: np.ndarray, first_v: int, first_q: int, ready: np.ndarray, t: int) -> None:
+    """One cycle of the walkers: of each kind the oldest line, query or LSB fetch is passed once it is complete.
+
+    The lines of ``ready`` are those of K, then those of V from ``first_v`` on, then the queries from ``first_q`` on.
+    """
+    s = f.state[0]
+    if s.k_passed < first_v and ready[s.k_passed] <= t:
+        s.k_passed += 1
+    if first_v + s.v_passed < first_q and ready[first_v + s.v_passed] <= t:
+        s.v_passed += 1
+    if s.q_passed < work_rows.shape[0] and ready[first_q + s.q_passed] <= t:
+        s.q_passed += 1
+    if s.lsb_passed < s.lsb_head and ready[work_rows[f.lsb[s.lsb_passed]].lsb_pending] <= t:
+        s.lsb_passed += 1

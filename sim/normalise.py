@@ -1,7 +1,7 @@
 """Second pass of the softmax: final rows leave the score buffer line by line, in row order, normalised.
 
 Each line goes to the importance accumulators and, where local value pruning selects, to the top-k; otherwise its
-weights go straight to the PV array's weight buffer. Space for the kept weights is taken here, in row order.
+weights go straight to the ring before the PV array. Space for the kept weights is taken here, in row order.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from sim.work import Record, integers
 
 STATE = integers(
     """
-    next_row free weights_used busy_cycles handed in_last out_last out_last_but_one select_busy_cycles
+    next_row free granules_used busy_cycles handed read_last out_last out_last_but_one select_busy_cycles
     filter_busy_cycles selections
     """
 )
@@ -21,15 +21,14 @@ STATE = integers(
 def new_normalise() -> np.ndarray:
     """Nothing passed yet; one record."""
     state = np.zeros(1, STATE)
-    for name in ("handed", "in_last", "out_last", "out_last_but_one"):
+    for name in ("handed", "out_last", "out_last_but_one"):
         state[name] = -1
+    state["read_last"] = -2
     return state
 
 
 @njit(cache=True)
-def second_pass(
-    state: np.ndarray, q: Qk, m: Record, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int
-) -> None:
+def second_pass(state: np.ndarray, q: Qk, m: Record, rows: np.ndarray, time: np.ndarray, t: int) -> None:
     """One cycle: start the next row if it can start. What follows inside the top-k is then fixed, since its output
     has room.
 
@@ -41,20 +40,20 @@ def second_pass(
     if r >= rows.shape[0] or t < s.free or time[r].final + m.reciprocal > t:
         return
     row = rows[r]
-    job = jobs[row.job]
-    if s.weights_used + row.kept > m.score_keys:
+    if s.granules_used + row.granules > m.granules:
         return
     stream = row.lines
     if row.select >= 0:
         stream = max(stream, (row.keys + m.topk_lanes - 1) // m.topk_lanes)
-        first_word = t + m.normalise + 1
-        if first_word < max(s.in_last, s.out_last_but_one) + 1 + m.topk_command:
+        # A source bank is free, and there is a cycle for the command between two rows' words.
+        if t <= s.out_last_but_one or t <= s.read_last + 1:
             return
-    s.weights_used += row.kept
+        s.read_last = t + stream - 1
+    s.granules_used += row.granules
     s.next_row = r + 1
     s.free = t + stream
     s.busy_cycles += stream
-    q.state[0].score_used -= row.lines * job.keys_per_line
+    q.state[0].score_used -= row.lines
     end = t + stream - 1
     time[r].pass2_start = t
     time[r].pass2_end = end
@@ -66,7 +65,6 @@ def second_pass(
     selected = take + m.topk_handoff + row.select
     handoff = max(selected, s.out_last + 1)
     last = handoff + m.topk_filter + row.emit
-    s.in_last = loaded
     s.handed = handoff
     s.out_last_but_one = s.out_last
     s.out_last = last

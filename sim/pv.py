@@ -1,7 +1,8 @@
 """PV array: one line of V rows, weighted and summed into the output row, per cycle; then the output scaler and the
 writer.
 
-Rows are worked on in order. Selected V arrives compacted, so a row of k rows takes ceil(k / rows per line) issues. With
+Rows are worked on in order, at most ``output_rows`` of them between their first line and their last write. Selected V
+arrives compacted, so a row of k rows takes ceil(k / rows per line) issues. With
 resident V each of the line's columns reads its own kept rows, and the fullest column sets the number of issues.
 """
 
@@ -17,102 +18,92 @@ from sim.work import Record, integers
 
 STATE = integers(
     """
-    row line free next_row finished drain_free issues busy_cycles write_row write_atom
+    line free next_row finished drain_free issues busy_cycles write_row write_atom retiring retired
     """
 )
 
 
 def new_pv() -> np.ndarray:
     """Idle array; one record."""
-    state = np.zeros(1, STATE)
-    state["row"] = -1
-    return state
+    return np.zeros(1, STATE)
 
 
 @njit(cache=True)
 def issue(
     state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: Record, jobs: np.ndarray, rows: np.ndarray, time:
-    np.ndarray, ready: np.ndarray, t: int,
+    np.ndarray, t: int,
 ) -> None:  # fmt: skip
     """One cycle of the array."""
     s = state[0]
-    if t < s.free:
+    r = s.next_row
+    if t < s.free or r >= rows.shape[0]:
         return
-    if s.row < 0:
-        r = s.next_row
-        if r >= rows.shape[0]:
-            return
-        if rows[r].select >= 0:
-            if time[r].emitted > t:
-                return
-        elif time[r].pass2_start > t:
-            return
-        # Two sets of accumulators: this row's first sum reaches the one that row r - 2 has left.
-        if r >= 2 and time[r - 2].drained > t + jobs[rows[r].job].pv_latency:
-            return
-        s.row = r
-        s.line = 0
-        time[r].pv_start = t
-    r = s.row
     row = rows[r]
     job = jobs[row.job]
-    if job.v_resident == 0:
-        if ready[row.v_pending + s.line] > t:
+    if s.line == 0:
+        if r - s.write_row >= m.output_rows:
             return
-    elif row.select >= 0:
-        if s.line == 0:
-            for line in range((row.keys + job.values_per_line - 1) // job.values_per_line):
-                if ready[job.v_pending + line] > t:
-                    return
+        # Two sets of accumulators: this row's first sum reaches the one that row r - 2 has left.
+        if r >= 2 and time[r - 2].drained > t + m.pv_issue + job.pv_latency:
+            return
+        time[r].pv_start = t
+    v_line = row.v_first + s.line
+    if row.select >= 0:
+        if time[r].emitted > t:
+            return
+        if job.v_resident:  # lines of its keys come in any order
+            v_line = row.v_first + (row.keys + job.values_per_line - 1) // job.values_per_line - 1
     else:
-        if ready[job.v_pending + s.line] > t:
-            return
         last_key = min(row.keys, (s.line + 1) * job.values_per_line) - 1
         if time[r].pass2_start + m.normalise + last_key // job.keys_per_line + 1 > t:
             return
+    if v_line >= f.state[0].v_passed:
+        return
     s.issues += job.pv_fold
     s.busy_cycles += job.pv_fold
     s.free = t + job.pv_fold
     s.line += 1
     if s.line == row.pv_issues:
         end = t + job.pv_fold - 1
-        summed = end + job.pv_latency
+        summed = end + m.pv_issue + job.pv_latency
         time[r].pv_end = end
         s.drain_free = max(summed, s.drain_free) + job.drain
         time[r].drained = s.drain_free
         time[r].written = s.drain_free + m.output_cycles
-        s.row = -1
-        s.next_row = r + 1
-        s.finished = r + 1
-        normalise[0].weights_used -= row.kept
+        s.line = 0
+        s.next_row = s.finished = r + 1
+        normalise[0].granules_used -= row.granules
         if job.v_resident == 0:
-            f.state[0].v_used -= row.v_bytes
+            f.state[0].v_used -= row.v_lines
         elif r == job.first_row + job.rows - 1:
-            f.state[0].v_used -= job.v_bytes
+            f.state[0].v_used -= job.v_lines
 
 
 @njit(cache=True)
 def write_outputs(
-    state: np.ndarray, x: Crossbar, dram: DramState, m: Record, rows: np.ndarray, time: np.ndarray, t: int, tick: int
-) -> None:
+    state: np.ndarray, x: Crossbar, dram: DramState, m: Record, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray,
+    t: int, tick: int,
+) -> None:  # fmt: skip
     """One cycle of the result writer: one access per cycle to the channel it belongs to."""
     s = state[0]
+    s.retired = s.retiring
     r = s.write_row
     if r >= s.finished or time[r].written > t:
         return
     row = rows[r]
-    if row.w_atoms == 0:
-        s.write_row = r + 1
-        return
-    channel, pseudo, group, bank, dram_row, _ = map_address(dram, row.w_address + s.write_atom * m.atom_bytes)
-    if not can_accept_write(dram, channel):
-        return
-    enqueue(dram, channel, flat_bank(dram, pseudo, group, bank), dram_row, WRITE, tick)
-    x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
-    s.write_atom += 1
+    if row.w_atoms > 0:
+        channel, pseudo, group, bank, dram_row, _ = map_address(dram, row.w_address + s.write_atom * m.atom_bytes)
+        if not can_accept_write(dram, channel):
+            return
+        enqueue(dram, channel, flat_bank(dram, pseudo, group, bank), dram_row, WRITE, tick)
+        x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
+        s.write_atom += 1
     if s.write_atom == row.w_atoms:
         s.write_atom = 0
         s.write_row = r + 1
+        job = jobs[row.job]
+        if r == job.first_row + job.rows - 1:
+            s.retiring = row.job + 1
 
 
 def fullest_column(kept: NDArray[np.int64], columns: int) -> int:

@@ -1,7 +1,7 @@
 """QK array: one line of keys against the query per cycle.
 
-Rows are worked on in order, except that a row whose LSB planes have arrived makes its second pass before a new row
-starts. A row starts when its query and its first line are there, the score buffer has room for all its scores and
+Rows are worked on in order, except that a row whose LSB planes have all arrived makes its second pass before a new row
+starts. A row starts when its query and its first line are there, the score buffer has room for all its lines and
 fewer than ``rows_in_flight`` rows are unfinished; then each line issues as soon as it has arrived and the array is
 free.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from sim.fetcher import Fetcher
 from sim.work import Record, integers
 
 STATE = integers(
@@ -38,49 +39,41 @@ def new_qk(rows: int) -> Qk:
 
 @njit(cache=True)
 def issue(
-    q: Qk, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, ready: np.ndarray,
-    lsb: np.ndarray, lsb_tail: int, finished: int, t: int,
+    q: Qk, f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray,
+    dispatched: int, finished: int, t: int,
 ) -> None:  # fmt: skip
-    """One cycle. ``lsb[:lsb_tail]`` are the rows whose LSB planes have been asked for; ``finished`` rows have left
-    PV.
-    """
-    s = q.state[0]
+    """One cycle. ``finished`` rows have left PV."""
+    s, passed = q.state[0], f.state[0]
     if t < s.free:
         return
     if s.row < 0:
-        if s.lsb_head < lsb_tail and ready[rows[lsb[s.lsb_head]].lsb_pending] <= t:
-            r = lsb[s.lsb_head]
+        if s.lsb_head < passed.lsb_passed:
+            r = f.lsb[s.lsb_head]
             s.lsb_head += 1
             s.row, s.second, s.line, s.lines = r, 1, 0, rows[r].lines
             time[r].lsb_start = t
-        elif s.next_row < rows.shape[0]:
+        elif s.next_row < rows.shape[0] and rows[s.next_row].job < dispatched:
             r = s.next_row
             row = rows[r]
-            job = jobs[row.job]
-            score_keys = row.lines * job.keys_per_line
-            if r - finished >= m.rows_in_flight:
+            if r - finished >= m.rows_in_flight or r >= passed.q_passed:
                 return
-            if ready[row.q_pending] > t:
+            if s.score_used + row.lines > m.score_lines or ksets[jobs[row.job].kset].pending >= passed.k_passed:
                 return
-            if s.score_used + score_keys > m.score_keys:
+            if row.alone and passed.q_released < r:  # its sums go on from those of the row before
                 return
-            if ready[ksets[job.kset].pending] > t:
-                return
-            s.score_used += score_keys
+            s.score_used += row.lines
             s.next_row = r + 1
             s.row, s.second, s.line, s.lines = r, 0, 0, row.lines
             time[r].qk_start = t
         else:
             return
-    row = rows[s.row]
-    job = jobs[row.job]
-    line = (row.lsb_pending if s.second else ksets[job.kset].pending) + s.line
-    if ready[line] > t:
-        return
+    job = jobs[rows[s.row].job]
     if s.second:
         s.lsb_issues += job.qk_fold
-    else:
+    elif ksets[job.kset].pending + s.line < passed.k_passed:
         s.msb_issues += job.qk_fold
+    else:
+        return
     s.busy_cycles += job.qk_fold
     s.free = t + job.qk_fold
     s.line += 1

@@ -1,7 +1,7 @@
 """What goes into the execution of values and what it leaves for the timing."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,18 @@ class JobTensors:
     k_msb: NDArray[np.int16]
     k_full: NDArray[np.int16]
     v: NDArray[np.int16]
+
+
+class Op(NamedTuple):
+    """A job of the program as the sequencer sees it; ``kind``: of :data:`sim.work.OP`. ``cycles``: of an operation on
+    the state, for which all rows so far must have been ``accumulated`` or ``written``. ``relists``: writes a keep list.
+    """
+
+    kind: int
+    cycles: int = 0
+    accumulated: bool = False
+    written: bool = False
+    relists: bool = False
 
 
 class ScoreSource(Protocol):
@@ -42,7 +54,7 @@ class Recorded:
     tokens: list[NDArray] = field(default_factory=list)
     job_ids: list[int] = field(default_factory=list)
     jobs: list[NDArray] = field(default_factory=list)
-    prunes: list[tuple[int, int, int]] = field(default_factory=list)
+    ops: list[Op] = field(default_factory=list)
     rows: int = 0
     token_entries: int = 0
     local_elements: int = 0

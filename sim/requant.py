@@ -10,8 +10,16 @@ from sim.work import NEVER
 
 @njit(cache=True)
 def decide(q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int) -> None:
-    """One cycle: the oldest pass whose maximum is known. Frees query slots and K, both in row order."""
+    """One cycle: the oldest pass whose maximum is known, and the release of the oldest row that was final before: its
+    query slot and, after the last row, its K.
+    """
     s, fs = q.state[0], f.state[0]
+    if fs.q_released < rows.shape[0] and time[fs.q_released].final < t:
+        r = fs.q_released
+        fs.q_released = r + 1
+        kset = ksets[jobs[rows[r].job].kset]
+        if kset.last_row == r:
+            fs.k_used -= kset.lines
     if s.decide_head < s.decide_tail:
         r = q.decide[s.decide_head]
         if time[r].decided <= t:
@@ -22,9 +30,3 @@ def decide(q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndar
                 fs.lsb_tail += 1
             else:
                 time[r].final = t
-    while fs.q_released < rows.shape[0] and time[fs.q_released].final <= t:
-        r = fs.q_released
-        fs.q_released = r + 1
-        kset = ksets[jobs[rows[r].job].kset]
-        if kset.last_row == r:
-            fs.k_used -= kset.bytes

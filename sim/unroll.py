@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.layout import partial_stride_bytes
 from accel.program import Flag, Fused, Jobs, Side, ValueFetch
+from accel.units.engine import OUTPUT_ROWS, PROGRAM_LATENCY_CYCLES, RAW_JOBS, EngineUnit
 from accel.units.fetcher import (
     JOB_START_CYCLES,
     PREFETCH_DEPTH,
@@ -17,12 +18,15 @@ from accel.units.fetcher import (
     side_mask,
 )
 from accel.units.importance import ACCUMULATE_CYCLES
-from accel.units.pv import NORMALISE_CYCLES, PvUnit
+from accel.units.pv import ISSUE_CYCLES as PV_ISSUE_CYCLES
+from accel.units.pv import NORMALISE_CYCLES, WRITER_CYCLES, PvUnit
+from accel.units.qk import ISSUE_CYCLES as QK_ISSUE_CYCLES
 from accel.units.qk import QkUnit
-from accel.units.softmax import OUTPUT_BITS, WEIGHT_BITS, SoftmaxUnit
+from accel.units.sequencer import DECODE_CYCLES, HEADER_BEATS, HEADER_CYCLES, JOB_BEATS
+from accel.units.softmax import OUTPUT_BITS, STORE_CYCLES, WEIGHT_BITS, SoftmaxUnit
 from accel.units.topk import TopKUnit
 from sim.values import Recorded
-from sim.work import JOB, KSET, MACHINE, PRUNE, ROW, Work, records
+from sim.work import JOB, KSET, MACHINE, OP, OP_ATTEND, ROW, Work, records
 
 Int = NDArray[np.int64]
 
@@ -33,6 +37,7 @@ def machine(arch: Arch) -> NDArray:
     ratio = Fraction(1_000_000, arch.clock_MHz * spec.tCK_ps)  # memory clocks per engine clock
     softmax, topk = SoftmaxUnit.of(arch), TopKUnit.of(arch, WEIGHT_BITS)
     m = np.zeros(1, MACHINE)
+    engine = EngineUnit(arch)
     values = {
         "lanes": arch.fetcher.lanes,
         "window": arch.fetcher.window,
@@ -40,28 +45,36 @@ def machine(arch: Arch) -> NDArray:
         "address_fifo": arch.fetcher.address_fifo_depth,
         "outstanding": arch.fetcher.outstanding_per_channel,
         "query_slots": arch.fetcher.query_slots,
+        "query_lanes": engine.query_lanes,
         "rows_in_flight": arch.rows_in_flight,
+        "job_slots": engine.job_slots,
         "channels": spec.channels,
         "atom_bytes": spec.access_bytes,
         "ticks": ratio.numerator,
         "ticks_per": ratio.denominator,
-        "k_bytes": arch.sram.k_bytes,
-        "v_bytes": arch.sram.v_bytes,
-        "score_keys": arch.softmax.buffer_keys,
+        "score_lines": arch.score_lines,
+        "granules": engine.granules,
+        "output_rows": OUTPUT_ROWS,
         "topk_lanes": arch.topk.lanes,
         "job_start": JOB_START_CYCLES,
         "return_cycles": FetcherUnit.of(arch).return_cycles,
-        "qk_latency": QkUnit.of(arch).latency_cycles,
+        "qk_latency": QK_ISSUE_CYCLES + QkUnit.of(arch).latency_cycles,
         "exponent": softmax.exponent_cycles,
         "test": softmax.test_cycles,
-        "reciprocal": softmax.reciprocal_cycles,
+        "reciprocal": softmax.reciprocal_cycles + STORE_CYCLES,
         "normalise": softmax.normalise_cycles,
-        "topk_command": topk.command_cycles,
         "topk_take": topk.take_cycles,
         "topk_handoff": topk.handoff_cycles,
         "topk_filter": topk.filter_cycles,
         "accumulate": ACCUMULATE_CYCLES,
-        "output_cycles": NORMALISE_CYCLES,
+        "pv_issue": PV_ISSUE_CYCLES,
+        "output_cycles": NORMALISE_CYCLES + WRITER_CYCLES,
+        "program_latency": PROGRAM_LATENCY_CYCLES,
+        "header_beats": HEADER_BEATS,
+        "header_cycles": HEADER_CYCLES,
+        "job_beats": JOB_BEATS,
+        "decode": DECODE_CYCLES,
+        "raw_jobs": RAW_JOBS,
     }
     for name, value in values.items():
         m[name] = value
@@ -153,7 +166,6 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     out["qk_fold"], out["pv_fold"] = _per_dim(dims, arch.qk_fold), _per_dim(dims, arch.pv_fold)
     out["pv_latency"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).latency_cycles)
     out["drain"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).drain_cycles(d))
-    word_bytes = _per_dim(dims, lambda d: arch.padded_head_dim(d) * arch.value_bits // 8)
     single = np.ones_like(dims)
     out["v_resident"] = jobs["value_fetch"] == ValueFetch.RESIDENT
     out["v_base"], out["lsb_base"] = jobs["v_address"], jobs["k_lsb_address"]
@@ -172,13 +184,16 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     ksets["stride"] = _strides(dims[lead], jobs["msb_bits"][lead].astype(np.int64), paired, atom)
     ksets["mask"] = _masks(jobs[lead], ksets["stride"] // atom, heads, atom)
     lines = -(-keys[lead] // ksets["keys_per_line"])
-    ksets["bytes"] = heads * lines * ksets["keys_per_line"] * word_bytes[lead]
+    ksets["lines"] = lines
+    ksets["ring"] = np.where(
+        heads == 2,
+        _per_dim(dims[lead], lambda d: arch.k_lines(d, pair=True)),
+        _per_dim(dims[lead], lambda d: arch.k_lines(d)),
+    )
+    out["fresh"] = _fresh(jobs)
+    ksets["fresh"] = out["fresh"][lead]
     last_job = np.concatenate([lead[1:], [len(jobs)]]) - 1
     ksets["last_row"] = first_row[last_job] + per_job[last_job] - 1
-    prunes = records(PRUNE, len(recorded.prunes))
-    for at, (row, heads_flag, cycles) in enumerate(recorded.prunes):
-        prunes[at] = (row, heads_flag, cycles)
-    ksets["prunes"] = np.searchsorted(prunes["row"], first_row[lead], side="right")
     ksets["pending"] = pending.take(ksets["keys"], ksets["keys_per_line"], accesses(ksets["mask"]))
 
     row_job = np.repeat(np.arange(len(jobs)), per_job)
@@ -194,21 +209,10 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rows["pv_issues"] = joined(recorded.pv_issues)
     chosen = np.flatnonzero(out["v_resident"][row_job] == 0)
     rows["kept_ids"][chosen] = np.concatenate([[0], np.cumsum(rows["kept"][chosen])[:-1]]) if len(chosen) else 0
-    rows["v_bytes"] = (
-        -(-rows["kept"] // out["values_per_line"][row_job]) * out["values_per_line"][row_job] * word_bytes[row_job]
-    )
-    resident = np.flatnonzero(out["v_resident"])
-    out["v_bytes"] = -(-keys // out["values_per_line"]) * out["values_per_line"] * word_bytes
-    out["v_pending"][resident] = pending.take(
-        keys[resident], out["values_per_line"][resident], out["v_atoms"][resident]
-    )
-    rows["v_pending"][chosen] = pending.take(
-        rows["kept"][chosen], out["values_per_line"][row_job[chosen]], out["v_atoms"][row_job[chosen]]
-    )
+    rows["granules"] = -(-rows["kept"] // EngineUnit(arch).granule)
+    _value_lines(arch, out, rows, pending)
     again = np.flatnonzero(rows["lsb"])
-    rows["lsb_pending"][again] = pending.take(
-        visible[again], out["keys_per_line"][row_job[again]], out["lsb_atoms"][row_job[again]]
-    )
+    lsb_accesses = visible[again] * out["lsb_atoms"][row_job[again]]
 
     # A tile's sums go through memory unless a single row carries on: then they stay in the accumulators.
     through = per_job[row_job] > 1
@@ -219,13 +223,56 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     q_bytes = _per_dim(dims, lambda d: record_bytes(d, arch.value_bits))[row_job]
     rows["q_address"], rows["q_atoms"] = of["q_address"] + rank * of["q_stride"], -(-q_bytes // atom)
     rows["p_address"], rows["p_atoms"] = partial_address, np.where(tiled_in, partial_stride // atom, 0)
+    rows["alone"] = ((of["flags"] & Flag.FIRST_TILE) == 0) & ~through
     rows["after"] = np.where(tiled_in, _writers(partial_address, tiled_out & through), -1)
     rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"] + rows["p_atoms"])
+    rows["lsb_pending"][again] = pending.take(np.ones_like(again), np.ones_like(again), lsb_accesses)
     rows["w_address"] = np.where(tiled_out, partial_address, of["output_address"] + rank * of["output_stride"])
     output_atoms = -(-dims[row_job] * OUTPUT_BITS // 8 // atom)
     rows["w_atoms"] = np.where(tiled_out, np.where(through, partial_stride // atom, 0), output_atoms)
 
     return Work(
-        ksets, out, rows, prunes, joined(recorded.tokens, np.int32), joined(recorded.selected, np.int32),
-        joined(pending.parts, np.int32),
+        ksets, out, rows, _ops(recorded, out, per_job), joined(recorded.tokens, np.int32),
+        joined(recorded.selected, np.int32), joined(pending.parts, np.int32),
     )  # fmt: skip
+
+
+def _fresh(jobs: Jobs) -> NDArray[np.bool_]:
+    """Jobs of another format than the one before, as :func:`rtl.job.format_layout` has it."""
+    columns = [jobs[name].astype(np.int64) for name in ("head_dim", "msb_bits", "lsb_bits", "value_bits")]
+    formats = np.stack([*columns, jobs["fused"] != Fused.SINGLE, jobs["side"] != Side.ALONE], axis=1)
+    return np.concatenate([[True], (np.diff(formats, axis=0) != 0).any(axis=1)])[: len(jobs)]
+
+
+def _value_lines(arch: Arch, jobs: NDArray, rows: NDArray, pending: _Pending) -> None:
+    """Lines of V in the order in which they are fetched: of a resident job at its first row, else row by row."""
+    job = rows["job"]
+    resident = jobs["v_resident"][job] == 1
+    jobs["v_ring"] = _per_dim(jobs["head_dim"], arch.v_lines)
+    fetches = np.flatnonzero(~resident | (np.arange(len(rows)) == jobs["first_row"][job]))
+    of = job[fetches]
+    keys = np.where(resident[fetches], jobs["keys"][of], rows["kept"][fetches])
+    lines = -(-keys // jobs["values_per_line"][of])
+    first = pending.take(keys, jobs["values_per_line"][of], jobs["v_atoms"][of])
+    chosen = ~resident[fetches]
+    rows["v_pending"][fetches[chosen]], rows["v_lines"][fetches[chosen]] = first[chosen], lines[chosen]
+    jobs["v_pending"][of[~chosen]], jobs["v_lines"][of[~chosen]] = first[~chosen], lines[~chosen]
+    start = first[0] if len(first) else 0
+    rows["v_first"] = np.where(resident, jobs["v_pending"][job], rows["v_pending"]) - start
+
+
+def _ops(recorded: Recorded, jobs: NDArray, per_job: Int) -> NDArray:
+    """The program as the sequencer sees it."""
+    ops = records(OP, len(recorded.ops))
+    rows_before = np.concatenate([[0], np.cumsum(per_job)])
+    attended = relisted = 0
+    for op, entry in zip(ops, recorded.ops, strict=True):
+        op["kind"], op["cycles"] = entry.kind, entry.cycles
+        if entry.kind == OP_ATTEND:
+            op["fresh"] = jobs["fresh"][attended]
+            attended += 1
+        op["accumulated"] = rows_before[attended] if entry.accumulated else 0
+        op["written"] = rows_before[attended] if entry.written else 0
+        if entry.relists:
+            op["retired"], relisted = relisted, attended
+    return ops

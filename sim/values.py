@@ -21,8 +21,9 @@ from accel.units.topk import TopKUnit
 from sim.importance import add_head, add_tokens
 from sim.local_values import column_issues, emit_cycles, joined_kept, kept_counts, mask_weights, pack_visible
 from sim.products import Operands, normalise_rows
-from sim.recorded import Int, JobTensors, Recorded, ScoreSource
+from sim.recorded import Int, JobTensors, Op, Recorded, ScoreSource
 from sim.tiles import Sums, TileSums
+from sim.work import OP_ATTEND, OP_SKIP, OP_STATE, OP_TOKENS
 
 __all__ = ["Executor", "JobTensors", "Recorded", "ScoreSource"]
 
@@ -45,6 +46,7 @@ class Executor:
         self.topk = implementation("sim.topk", arch.topk.unit)
         self.local_unit = TopKUnit.of(arch, WEIGHT_BITS)
         self.token_unit = TopKUnit.of(arch, HEAD_SCORE_BITS)
+        self.state_unit = ImportanceUnit.of(arch)
         self.lfsr_local = self.lfsr_cascade = 1 + (seed - 1) % 65535
         self.token_scores = np.zeros(arch.max_context, np.int64)
         self.head_scores = np.zeros(arch.max_heads, np.int64)
@@ -68,11 +70,15 @@ class Executor:
             self.head_scores[:] = 0
             self.live_heads = np.arange(self.arch.max_heads)
             self._set_keep(np.arange(keys))
+            self.recorded.ops.append(
+                Op(OP_STATE, self.state_unit.words(self.arch.max_context) + 2, accumulated=True, written=True)
+            )
         elif keys < self.live:
             raise UserError(f"tokens = {keys}: {self.live} are alive; only a restart makes the sequence shorter")
         else:
             self.token_scores[self.live : keys] = 0
             self._set_keep(np.arange(keys))
+            self.recorded.ops.append(Op(OP_TOKENS))
         self.live = keys
 
     def _cascade(self, scores: Int, keep: int) -> tuple[Int, int]:
@@ -96,14 +102,14 @@ class Executor:
         newest = among[-1:]  # a token is never pruned before it has been attended to
         kept, cycles = self._cascade(self.token_scores[among[:-1]], keep - 1)
         self._set_keep(np.append(among[kept], newest))
-        writeback = ImportanceUnit.of(self.arch).writeback_cycles(self.live)
-        self.recorded.prunes.append((self.recorded.rows, 0, cycles + writeback))
+        cycles += self.state_unit.words(self.live) + 8
+        self.recorded.ops.append(Op(OP_STATE, cycles, accumulated=True, relists=True))
 
     def _prune_heads(self, job: NDArray) -> None:
         among = np.arange(self.arch.max_heads) if job["flags"] & Flag.RESTART else self.live_heads
         kept, cycles = self._cascade(self.head_scores[among], int(job["keep_values"]))
         self.live_heads = among[kept]
-        self.recorded.prunes.append((self.recorded.rows, 1, cycles))
+        self.recorded.ops.append(Op(OP_STATE, cycles, written=True))
 
     # ---- attend jobs ----------------------------------------------------------------------------------------------
     def _tokens(self, job: NDArray) -> tuple[NDArray[np.int32], int]:
@@ -146,8 +152,6 @@ class Executor:
         visible = np.full(rows, keys, np.int64)
         if flags & Flag.CAUSAL:
             visible = np.minimum(keys, int(job["first_visible"]) + in_job // group)
-        if flags & Flag.HALVE:
-            self.token_scores >>= 1
         self.recorded.jobs.append(jobs)
         self.recorded.job_ids.extend([at] * len(jobs))
         self.recorded.rows += rows
@@ -266,7 +270,12 @@ class Executor:
                 if tensors is None:
                     while end < len(jobs) and _same_keys(jobs[i], jobs[end]):
                         end += 1
+                if jobs[i]["flags"] & Flag.HALVE:
+                    self.token_scores >>= 1
+                    halving = self.state_unit.words(self.live) + 4
+                    self.recorded.ops.append(Op(OP_STATE, halving, accumulated=True))
                 alive = self._alive(jobs[i:end])
+                self.recorded.ops += [Op(OP_ATTEND if lives else OP_SKIP) for lives in alive]
                 if alive.any():
                     out = self.attend(jobs[i:end][alive], source, tensors[attended] if tensors is not None else None)
                 elif tensors is not None:

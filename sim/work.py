@@ -23,84 +23,48 @@ def integers(names: str) -> np.dtype:
     return np.dtype([(name, "i8") for name in names.split()])
 
 
-KSET = np.dtype(
-    [
-        ("base", "i8"),  # address of token 0 in the MSB plane
-        ("stride", "i8"),  # bytes from token to token
-        ("mask", "i8"),  # which memory accesses of a token's row are made
-        ("keys", "i8"),
-        ("ids", "i8"),  # first entry in ``tokens``
-        ("keys_per_line", "i8"),
-        ("pending", "i8"),
-        ("bytes", "i8"),  # K SRAM taken, both heads of a fused pair
-        ("last_row", "i8"),  # its K may be freed when this row is final
-        ("prunes", "i8"),  # prunes that must be done before the keep list is known
-        ("first_job", "i8"),
-    ]
-)
-"""One K fetch: one K/V head, or a fused pair."""
+KSET = integers("base stride mask keys ids keys_per_line pending lines ring last_row first_job fresh")
+"""One K fetch: one K/V head, or a fused pair.
 
-JOB = np.dtype(
-    [
-        ("first_row", "i8"),
-        ("rows", "i8"),
-        ("kset", "i8"),
-        ("head_dim", "i8"),
-        ("keys", "i8"),
-        ("ids", "i8"),
-        ("keys_per_line", "i8"),
-        ("values_per_line", "i8"),
-        ("qk_fold", "i8"),
-        ("pv_fold", "i8"),
-        ("pv_latency", "i8"),
-        ("drain", "i8"),  # cycles of the output scaler per row
-        ("v_resident", "i8"),
-        ("v_base", "i8"),
-        ("v_stride", "i8"),
-        ("v_atoms", "i8"),
-        ("v_pending", "i8"),  # resident V
-        ("v_bytes", "i8"),
-        ("lsb_base", "i8"),
-        ("lsb_stride", "i8"),
-        ("lsb_atoms", "i8"),
-    ]
-)
-"""One attend job."""
+``base``: address of token 0 in the MSB plane; ``stride``: bytes from token to token; ``mask``: which memory accesses of
+a token's row are made; ``ids``: first entry in ``tokens``; ``lines`` of the K SRAM's ``ring`` are taken, and freed when
+``last_row`` is final; ``first_job``: it can be fetched when this job has been dispatched; ``fresh``: the first of
+another format, whose lines begin at 0.
+"""
 
-ROW = np.dtype(
-    [
-        ("job", "i8"),
-        ("keys", "i8"),  # visible to this row
-        ("lines", "i8"),
-        ("lsb", "i8"),  # 1: makes a second pass
-        ("lsb_pending", "i8"),
-        ("kept", "i8"),  # V rows used
-        ("kept_ids", "i8"),  # first entry in ``selected``
-        ("v_pending", "i8"),  # selected V
-        ("v_bytes", "i8"),
-        ("select", "i8"),  # cycles of the top-k rounds; -1: the row is not selected
-        ("emit", "i8"),  # cycles from the first source word filtered to the last output word
-        ("pv_issues", "i8"),
-        ("q_address", "i8"),
-        ("q_atoms", "i8"),
-        ("p_address", "i8"),  # partial sums of the tile before
-        ("p_atoms", "i8"),
-        ("after", "i8"),  # the row that wrote them; -1: none
-        ("q_pending", "i8"),
-        ("w_address", "i8"),
-        ("w_atoms", "i8"),  # output row or partial sums; none where the next tile follows on chip
-    ]
+JOB = integers(
+    """
+    first_row rows kset head_dim keys ids keys_per_line values_per_line qk_fold pv_fold pv_latency drain
+    v_resident v_base v_stride v_atoms v_pending v_lines v_ring fresh k_line
+    lsb_base lsb_stride lsb_atoms
+    """
 )
-"""One query row of one head."""
+"""One attend job. ``v_pending``, ``v_lines``: of resident V; ``drain``: cycles of the output scaler per row;
+``k_line``: where its K begins in the ring, known when it is fetched.
+"""
 
-PRUNE = np.dtype(
-    [
-        ("row", "i8"),  # rows before this one must have added their importance
-        ("heads", "i8"),  # 1: head importance, which is known only after PV
-        ("cycles", "i8"),
-    ]
+ROW = integers(
+    """
+    job keys lines lsb lsb_pending kept kept_ids v_pending v_first v_lines granules select emit pv_issues
+    q_address q_atoms p_address p_atoms after alone q_pending w_address w_atoms
+    """
 )
-"""One cascade top-k between layers."""
+"""One query row of one head.
+
+``keys``: visible to it; ``lsb``: 1 if it makes a second pass; ``kept``: V rows used; ``kept_ids``: first entry in
+``selected``; ``v_pending``, ``v_lines``: of selected V; ``v_first``: V lines of everything before, in order;
+``granules`` of the weight ring; ``select``: cycles of the top-k rounds, -1 if the row is not selected; ``emit``: cycles
+from the first source word filtered to the last output word; ``p_*``: partial sums of the tile before and ``after``, the
+row that wrote them (-1: none); ``alone``: 1 if it takes over the sums of the row before on chip; ``w_atoms``: output
+row or partial sums, none where the next tile follows on chip.
+"""
+
+OP_ATTEND, OP_SKIP, OP_TOKENS, OP_STATE = range(4)
+OP = integers("kind cycles accumulated written retired fresh")
+"""One job of the program as the sequencer sees it: an attend job, one of a pruned head, new tokens, or an operation of
+``cycles`` on the state, which waits until so many rows have been ``accumulated`` and ``written`` and so many attend
+jobs ``retired``. An attend job of a ``fresh`` format waits until all before it have retired.
+"""
 
 TIME = integers(
     """
@@ -123,10 +87,10 @@ class Times(NamedTuple):
 
 MACHINE = integers(
     """
-    lanes window prefetch address_fifo outstanding query_slots rows_in_flight channels atom_bytes ticks ticks_per
-    k_bytes
-    v_bytes score_keys topk_lanes job_start return_cycles qk_latency exponent test reciprocal normalise
-    topk_command topk_take topk_handoff topk_filter accumulate output_cycles
+    lanes window prefetch address_fifo outstanding query_slots query_lanes rows_in_flight job_slots channels atom_bytes
+    ticks ticks_per score_lines granules output_rows topk_lanes job_start return_cycles qk_latency exponent test
+    reciprocal normalise topk_take topk_handoff topk_filter accumulate pv_issue output_cycles
+    program_latency header_beats header_cycles job_beats decode raw_jobs
     """
 )
 """Sizes and latencies of the machine, one record; the memory makes ``ticks`` per ``ticks_per`` engine cycles."""
@@ -141,10 +105,15 @@ class Work:
     ksets: NDArray
     jobs: NDArray
     rows: NDArray
-    prunes: NDArray
+    ops: NDArray
     tokens: NDArray[np.int32]
     selected: NDArray[np.int32]
     pending: NDArray[np.int32]
+
+    @property
+    def first_value_line(self) -> int:
+        """Where the lines of V begin in ``pending``: behind those of K."""
+        return int(np.sum(-(-self.ksets["keys"] // self.ksets["keys_per_line"])))
 
 
 def records(dtype: np.dtype, count: int) -> NDArray:

@@ -8,9 +8,13 @@ from accel.program import Fused, Jobs, Opcode
 
 
 def pair_fits(arch: Arch, head_dim: int, keys: int) -> bool:
-    """Whether two heads of ``keys`` keys take at most half of the K SRAM, so that the next pair can follow."""
-    word_bytes = arch.padded_head_dim(head_dim) * arch.value_bits // 8
-    return 2 * keys * word_bytes <= arch.sram.k_bytes // 2
+    """Whether two heads of ``keys`` keys take at most half of the K SRAM, so that the next pair can follow.
+
+    The two keys of a pair share a bank's entry, so a head wider than half of it has no room for another.
+    """
+    if 2 * arch.padded_head_dim(head_dim) > arch.max_head_dim:
+        return False
+    return 2 * -(-keys // arch.keys_per_line(head_dim)) <= arch.k_lines(head_dim, pair=True)
 
 
 def fuse_pairs(jobs: Jobs, layout: Layout) -> None:

@@ -10,6 +10,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.quantise import WORD_BITS
 
+ISSUE_CYCLES = 2  # in which a row's query is read and spread, so that every line of it finds it there
 SRAM_READ_CYCLES = 1  # synchronous read port
 MULTIPLY_CYCLES = 1
 #: Score scaling, 32 x 16 bit: multiply in limbs, add the limbs' products, round and saturate. In NanGate 45 nm each

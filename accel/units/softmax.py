@@ -35,6 +35,7 @@ PROBABILITY_BITS = 12
 SEGMENTS = 32  # straight pieces of 2^-f over [0, 1); largest error 2.9e-5, see docs/numerics.md
 OUTPUT_FRACTION_BITS = 4  # outputs carry 4 bits below the V quantisation step
 OUTPUT_BITS = 16
+STORE_CYCLES = 1  # of a reciprocal, by row: rows become final out of order and are read out in order
 NORMALISE_READ_CYCLES = 1  # synchronous read port of the score buffer, which stands outside the unit
 #: Longest row of any instance, all its tiles together, as for the context of an Arch.
 MAX_KEYS = 1 << 20

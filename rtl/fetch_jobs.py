@@ -1,0 +1,283 @@
+"""What to fetch next: cursors over the jobs for K, Q and V, the room in their memories, and the order of urgency."""
+
+from collections.abc import Callable, Mapping
+
+from amaranth.hdl import Module, Mux, Signal, Value, ValueLike
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from accel.units.engine import ADDRESS_BITS, ROWS_BITS, EngineUnit
+from accel.units.fetcher import UNIT_BYTES
+from rtl.fetch_layout import all_atoms, fetch_layout, input_members, side_atoms
+from rtl.job import (
+    COUNT_BITS,
+    KIND_K,
+    KIND_LSB,
+    KIND_Q,
+    KIND_V,
+    job_layout,
+    line_bits,
+    lsb_request_layout,
+    v_row_layout,
+)
+from rtl.stream import Queue
+
+__all__ = ["FetchJobs"]
+
+
+class _Ring:
+    """The lines of K or V: how many there are in this format, where the next fetch begins, how many are taken."""
+
+    def __init__(
+        self, m: Module, unit: EngineUnit, name: str, entries: int, per_line: Callable[[int], int],
+        row_format: data.View, wide: Value,
+    ):  # fmt: skip
+        bits = line_bits(unit)
+        self.m, self.name, self.bits = m, name, bits
+        self.size = Signal(bits + 1, name=f"{name}_ring_lines")
+        self.log2_per_line = Signal(range(unit.arch.fetcher.lanes.bit_length()), name=f"{name}_log2_per_line")
+        self.next = Signal(bits, name=f"{name}_next_line")
+        self.used = Signal(bits + 1, name=f"{name}_used_lines")
+        with m.Switch(row_format.log2_dim):
+            for log2_dim in range(3, unit.arch.max_head_dim.bit_length()):
+                keys = per_line(1 << log2_dim)
+                with m.Case(log2_dim):
+                    m.d.comb += [
+                        self.log2_per_line.eq(keys.bit_length() - 1),
+                        self.size.eq(Mux(wide, unit.lines(entries, keys, True), unit.lines(entries, keys, False))),
+                    ]
+
+    def fetch(self, keys: Value) -> dict[str, ValueLike]:
+        """The fields of a fetch of so many keys into it."""
+        lines = Signal(self.bits + 1, name=f"{self.name}_fetch_lines")
+        self.m.d.comb += lines.eq((keys + ((1 << self.log2_per_line) - 1)) >> self.log2_per_line)
+        ring = {"line": self.next, "ring": self.size, "log2_per_line": self.log2_per_line}
+        return {**ring, "count": keys, "lines": lines}
+
+    def has_room(self, lines: Value) -> Value:
+        return self.used + lines <= self.size
+
+    def update(self, taken: Value, release: stream.Interface, restart: Value) -> None:
+        """``taken``: lines taken in this cycle."""
+        m, end = self.m, Signal(self.bits + 2, name=f"{self.name}_end_line")
+        m.d.comb += end.eq(self.next + taken)
+        m.d.sync += [
+            self.used.eq(self.used + taken - Mux(release.valid, release.payload.count, 0)),
+            self.next.eq(Mux(end >= self.size, end - self.size, end)),
+        ]
+        with m.If(restart):
+            m.d.sync += [self.used.eq(0), self.next.eq(0)]
+
+
+class _Cursor:
+    """A queue of what one kind of fetch needs of each job."""
+
+    def __init__(
+        self, m: Module, unit: EngineUnit, name: str, fields: tuple[str, ...], dispatch: Value, job: data.View
+    ):  # fmt: skip
+        layout = job_layout()
+        queue = Queue(data.StructLayout({field: layout[field].shape for field in fields}), unit.job_slots)
+        m.submodules[f"{name}_jobs"] = queue
+        self.m, self.unit, self.name = m, unit, name
+        self.valid, self.job, self.done = queue.o.valid, queue.o.payload, Signal(name=f"{name}_job_done")
+        m.d.comb += [queue.i.valid.eq(dispatch), queue.o.ready.eq(self.done)]
+        m.d.comb += [queue.i.payload[field].eq(job[field]) for field in fields]
+
+    def k_chosen(self, k_taken: Value) -> Value:
+        """Whether K of the oldest job has been chosen.
+
+        Counted are the K fetches chosen beyond those of the jobs that this cursor has passed. The second job of a fused
+        pair has none of its own, and the job before it, which has been passed, has waited for theirs.
+        """
+        ahead = Signal(range(self.unit.job_slots + 1), name=f"{self.name}_k_ahead")
+        self.m.d.sync += ahead.eq(ahead + k_taken - (self.done & ~self.job.second))
+        return self.job.second | (ahead != 0)
+
+    def rows_left(self, taken: Value) -> Value:
+        """Rows of the oldest job that are left; ``taken`` of them go, and with the last one the job."""
+        first, rest = Signal(init=1, name=f"{self.name}_first_rows"), Signal(ROWS_BITS, name=f"{self.name}_rest")
+        left = Signal(ROWS_BITS, name=f"{self.name}_rows_left")
+        self.m.d.comb += left.eq(Mux(first, self.job.rows, rest))
+        self.m.d.sync += rest.eq(left - taken)
+        with self.m.If(self.done):
+            self.m.d.sync += first.eq(1)
+        with self.m.Elif(taken != 0):
+            self.m.d.sync += first.eq(0)
+        return left
+
+
+class _Choice:
+    """A fetch that may be ``possible``, and whether it is ``taken``."""
+
+    def __init__(self, m: Module, unit: EngineUnit, name: str):
+        self.m = m
+        self.fetch = Signal(fetch_layout(unit), name=f"{name}_fetch")
+        self.possible, self.taken = Signal(name=f"{name}_possible"), Signal(name=f"{name}_taken")
+
+    def be(self, fields: Mapping[str, ValueLike]) -> None:
+        self.m.d.comb += [self.fetch[name].eq(value) for name, value in fields.items()]
+
+
+class FetchJobs(wiring.Component):
+    """Chooses fetches, one whenever none is active.
+
+    Parameters
+    ----------
+    unit : EngineUnit.
+
+    Members
+    -------
+    dispatch, format, ... : as of ``rtl.fetcher.Fetcher``.
+    idle : In(1). No fetch is active: choose.
+    start : Out(1). A register, 1 in the cycle after a choice.
+    fetch : Out(fetch_layout). Registers: the last fetch chosen.
+
+    A choice depends on registers only, and on idle. Space is taken with it. What is released, requested or dispatched
+    at t counts at t + 1. Nothing is ever refused: no more is outstanding than the queues hold.
+    """
+
+    def __init__(self, unit: EngineUnit):
+        self.unit = unit
+        super().__init__({**input_members(unit), "idle": In(1), "start": Out(1), "fetch": Out(fetch_layout(unit))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        unit, row_format = self.unit, self.format
+        k_ring = _Ring(m, unit, "k", unit.k_entries, unit.arch.keys_per_line, row_format, row_format.k_wide)
+        v_ring = _Ring(m, unit, "v", unit.v_entries, unit.arch.values_per_line, row_format, row_format.v_wide)
+        lsb, v_row, query, v, k = choices = [
+            _Choice(m, unit, name) for name in ("lsb", "v_row", "query", "v", "k")
+        ]  # most urgent first
+        self._lsb(m, lsb, k_ring)
+        self._v(m, v_row, v, v_ring, k.taken)
+        self._query(m, query, k.taken)
+        self._k(m, k, k_ring)
+
+        m.d.sync += self.start.eq(0)
+        with m.If(~self.idle):
+            pass
+        for choice in choices:
+            with m.Elif(choice.possible):
+                m.d.comb += choice.taken.eq(1)
+                m.d.sync += [self.start.eq(1), self.fetch.eq(choice.fetch)]
+        return m
+
+    def _lsb(self, m: Module, lsb: _Choice, ring: _Ring) -> None:
+        unit, port = self.unit, self.lsb_request
+        m.submodules.lsb_requests = queue = Queue(lsb_request_layout(unit), unit.arch.rows_in_flight)
+        request, number = queue.o.payload, Signal(range(unit.arch.rows_in_flight))
+        with m.If(lsb.taken):
+            m.d.sync += number.eq(number + 1)
+        m.d.comb += [
+            queue.i.valid.eq(port.valid),
+            queue.i.payload.eq(port.payload),
+            queue.o.ready.eq(lsb.taken),
+            lsb.possible.eq(queue.o.valid),
+        ]
+        all_atoms(m, lsb.fetch.atoms, self.format.lsb_atoms)
+        lsb.be(
+            {
+                **{name: request[name] for name in ("list", "version", "line")},
+                "kind": KIND_LSB,
+                "first": request.first_key,
+                "count": request.keys,
+                "ring": ring.size,
+                "log2_per_line": ring.log2_per_line,
+                "lines": 1,
+                "base": request.k_lsb_address,
+                "stride": self.format.lsb_atoms,
+                "number": number,
+            }
+        )
+
+    def _v(self, m: Module, row: _Choice, resident: _Choice, ring: _Ring, k_taken: Value) -> None:
+        unit, port = self.unit, self.v_row
+        fields = ("rows", "keys", "first_key", "list", "version", "second", "v_selected", "v_address")
+        cursor = _Cursor(m, unit, "v", fields, self.dispatch.valid, self.dispatch.payload)
+        m.submodules.v_rows = queue = Queue(v_row_layout(unit), unit.arch.rows_in_flight)
+        job, selected = cursor.job, queue.o.payload
+        # One of the two at a time, so they share the arithmetic.
+        keys, has_room = Signal(COUNT_BITS, name="v_keys"), Signal(name="v_has_room")
+        into = ring.fetch(keys)
+        rows_left = cursor.rows_left(row.taken)
+        m.d.comb += [
+            queue.i.valid.eq(port.valid),
+            queue.i.payload.eq(port.payload),
+            queue.o.ready.eq(row.taken),
+            keys.eq(Mux(job.v_selected, selected.kept, job.keys)),
+            has_room.eq(ring.has_room(Value.cast(into["lines"]))),
+            row.possible.eq(cursor.valid & job.v_selected & queue.o.valid & has_room),
+            resident.possible.eq(cursor.valid & ~job.v_selected & cursor.k_chosen(k_taken) & has_room),
+            cursor.done.eq(resident.taken | (row.taken & (rows_left == 1))),
+        ]
+        ring.update(Mux(row.taken | resident.taken, into["lines"], 0), self.v_release, self.format_change)
+        for choice in (row, resident):
+            all_atoms(m, choice.fetch.atoms, self.format.value_atoms)
+            choice.be({**into, "kind": KIND_V, "base": job.v_address, "stride": self.format.value_atoms})
+        row.be({"kept": 1, "first": selected.granule << unit.granule.bit_length() - 1})
+        resident.be({"prefetch": 1, "first": job.first_key, "list": job.list, "version": job.version})
+
+    def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
+        unit = self.unit
+        slots, lanes = unit.arch.fetcher.query_slots, unit.query_lanes
+        fields = ("rows", "second", "q_address", "q_stride")
+        cursor = _Cursor(m, unit, "q", fields, self.dispatch.valid, self.dispatch.payload)
+        job, taken = cursor.job, Signal(range(lanes + 1), name="query_rows_taken")
+        row, used = Signal(range(slots), name="query_row"), Signal(range(slots + 1), name="query_slots_used")
+        room, count = Signal(range(lanes + 1), name="query_room"), Signal(range(lanes + 1), name="query_count")
+        rows_left = cursor.rows_left(taken)
+        # The address of the job's next row is worked out while its last fetch starts.
+        continues, address = Signal(name="query_continues"), Signal(ADDRESS_BITS, name="query_address")
+        with m.If(query.taken):
+            m.d.sync += continues.eq(~cursor.done)
+        with m.If(self.start & (self.fetch.kind == KIND_Q)):
+            m.d.sync += address.eq(self.fetch.base + self.fetch.count[: len(count)] * self.fetch.row_stride)
+        m.d.comb += [
+            room.eq(Mux(slots - used < lanes, slots - used, lanes)),
+            count.eq(Mux(rows_left < room, rows_left, room)),
+            taken.eq(Mux(query.taken, count, 0)),
+            query.possible.eq(cursor.valid & cursor.k_chosen(k_taken) & (room != 0)),
+            cursor.done.eq(query.taken & (rows_left <= room)),
+        ]
+        m.d.sync += [row.eq(row + taken), used.eq(used + taken - self.query_release)]
+        all_atoms(m, query.fetch.atoms, self.format.query_atoms)
+        query.be(
+            {
+                "kind": KIND_Q,
+                "count": count,
+                "line": row,
+                "ring": slots,
+                "lines": count,
+                "base": Mux(continues, address, job.q_address),
+                "row_stride": job.q_stride,
+            }
+        )
+
+    def _k(self, m: Module, k: _Choice, ring: _Ring) -> None:
+        new, row_format = self.dispatch.payload, self.format
+        fields = ("keys", "first_key", "list", "version", "side", "k_msb_address")
+        cursor = _Cursor(m, self.unit, "k", fields, self.dispatch.valid & ~new.second, new)
+        job, into, one_side = cursor.job, ring.fetch(cursor.job.keys), Signal(name="k_one_side")
+        m.d.comb += [
+            one_side.eq(row_format.pair & ~row_format.fused),
+            k.possible.eq(cursor.valid & ring.has_room(Value.cast(into["lines"]))),
+            cursor.done.eq(k.taken),
+        ]
+        ring.update(Mux(k.taken, into["lines"], 0), self.k_release, self.format_change)
+        with m.If(one_side):
+            side_atoms(m, k.fetch.atoms, row_format, job.side, self.unit.arch.memory_spec.access_bytes // UNIT_BYTES)
+        with m.Else():
+            all_atoms(m, k.fetch.atoms, row_format.key_atoms)
+        k.be(
+            {
+                **into,
+                "kind": KIND_K,
+                "prefetch": 1,
+                "side": job.side & one_side,
+                "first": job.first_key,
+                "list": job.list,
+                "version": job.version,
+                "base": job.k_msb_address,
+                "stride": row_format.key_atoms,
+            }
+        )

@@ -60,7 +60,8 @@ def new_crossbar(lanes: int, depth: int, channels: int, outstanding: int) -> Cro
     sent = [np.zeros((channels, outstanding), np.int64)] + [table(channels, outstanding) for _ in range(4)]
     under_way = [table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(3, np.int64)]
     ports = [table(channels), table(channels)]
-    return Crossbar(*queued, *sent, *under_way, *ports, never(lanes + channels), never(lanes + channels), never(lanes))
+    last = [never(lanes + channels), never(lanes + channels), never(lanes)]
+    return Crossbar._make(queued + sent + under_way + ports + last)
 
 
 @njit(cache=True)

@@ -66,7 +66,8 @@ def make_rows(unit: EngineUnit, jobs: list[Job], rng: np.random.Generator) -> li
             if not job.first_tile:
                 total = total + (rows[-1].total >> rise)
             reciprocal, shift = int(rng.integers(1 << 15, 1 << 16)), int(rng.integers(0, 12))
-            row = Row(index, number + 1 == len(job.rows), number, keys, kept, weights, values, reciprocal, shift, rise, lines)  # fmt: skip
+            ends = number + 1 == len(job.rows)
+            row = Row(index, ends, number, keys, kept, weights, values, reciprocal, shift, rise, lines)
             row.total, row.output = total, normalise_output(total, reciprocal, shift)
             rows.append(row)
     return rows
@@ -240,10 +241,12 @@ class Bench:
             self.fill_ring(ctx, t)
             self.bring_v(ctx, t)
             ctx.set(dut.weights.valid, self.push_weights(ctx, t))
-            at = slice(word * self.lanes, (word + 1) * self.lanes) if word is not None else None
-            garbage = rng.integers(0, 1 << 16, (2, self.lanes))
-            ctx.set(dut.ring_items.weights.as_value(), packed(self.ring_w[at] if at else garbage[0], 12))
-            ctx.set(dut.ring_items.payloads.as_value(), packed(self.ring_p[at] if at else garbage[1], 16))
+            weights, payloads = rng.integers(0, 1 << 16, (2, self.lanes))
+            if word is not None:
+                at = slice(word * self.lanes, (word + 1) * self.lanes)
+                weights, payloads = self.ring_w[at], self.ring_p[at]
+            ctx.set(dut.ring_items.weights.as_value(), packed(weights, 12))
+            ctx.set(dut.ring_items.payloads.as_value(), packed(payloads, 16))
             ctx.set(dut.v_words.as_value(), int(v_read if v_read is not None else rng.integers(0, 1 << 62)))
             aw, w = self.chance(self.pace.aw), self.chance(self.pace.w)
             answer = self.unanswered > 0 and self.chance(self.pace.answer)
@@ -288,7 +291,8 @@ class Bench:
     def watch_writes(self, ctx, t: int) -> None:  # type: ignore[no-untyped-def]
         write, seen = self.dut.write, self.seen
         if (ctx.get(write.awvalid) or ctx.get(write.wvalid)) and not self.offering:
-            assert ctx.get(write.awvalid) and ctx.get(write.wvalid)
+            assert ctx.get(write.awvalid)
+            assert ctx.get(write.wvalid)
             seen.offers.append(t)
             self.offering = True
         if ctx.get(write.awvalid) and seen.aw_ready[-1]:

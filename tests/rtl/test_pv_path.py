@@ -23,6 +23,11 @@ WIDE = EngineUnit.of(
 #: Rows so short that accumulators and output buffer are what they wait for.
 NARROW = EngineUnit.of(load_arch("tiny", {"pv.output_lanes": 1}))
 
+COMPARED = (
+    "first_parts", "issue", "row_finished", "ring_release", "v_release", "head_magnitude", "offers", "row_written",
+    "retired",
+)  # fmt: skip
+
 FAST = Pace()
 SLOW_MEMORY = Pace(aw=0.2, w=0.2, answer=0.1)
 SLOW_V = Pace(v=0.3, aw=0.7, w=0.7, answer=0.5)
@@ -40,7 +45,8 @@ def expect(unit: EngineUnit, jobs: list[Job], rows: list[Row], seen: Seen) -> Se
     for r, row in enumerate(rows):
         job = jobs[row.job]
         dim = job.head_dim
-        pv, keys_per_line, per_line = PvUnit.of(unit.arch, dim), unit.arch.keys_per_line(dim), unit.arch.values_per_line(dim)  # fmt: skip
+        pv = PvUnit.of(unit.arch, dim)
+        keys_per_line, per_line = unit.arch.keys_per_line(dim), unit.arch.values_per_line(dim)
         fold, latency = unit.arch.pv_fold(dim), pv.latency_cycles
         lines = -(-len(row.kept) // per_line)
         if row.number == 0 or job.v_selected:
@@ -98,7 +104,7 @@ def expect(unit: EngineUnit, jobs: list[Job], rows: list[Row], seen: Seen) -> Se
 def check(unit: EngineUnit, jobs: list[Job], pace: Pace, seed: int) -> tuple[list[Row], Seen]:
     rows, seen = play(unit, jobs, pace, seed)
     expected = expect(unit, jobs, rows, seen)
-    for name in ("first_parts", "issue", "row_finished", "ring_release", "v_release", "head_magnitude", "offers", "row_written", "retired"):  # fmt: skip
+    for name in COMPARED:
         assert getattr(seen, name) == getattr(expected, name), name
     masked = []
     for cycle, address, data, strobes in seen.writes:

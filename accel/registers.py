@@ -43,7 +43,7 @@ class ErrorCode(enum.IntEnum):
     OPCODE = 7, "unknown opcode"
     CHOICE = 8, "lsb, value_fetch, fused or side has a value that means nothing"
     HEAD_DIM = 9, "head_dim is not a multiple of 8, from 8 to the machine's largest"
-    KEYS = 10, "keys is 0, or more than a tile (of two heads, if fused) holds"
+    KEYS = 10, "keys is 0, more than a tile (of two heads, if fused) holds, or reaches beyond position 65535"
     ROWS = 11, "queries or group is 0, or queries * group is 2^24 or more"
     HEADS = 12, "(head + 1) * group is more than the machine has heads"
     PLANES = 13, "msb_bits + lsb_bits is not 4, 6, 8, 10 or 12 alone, or 4+4, 6+4, 8+4, 10+4"

@@ -1,0 +1,163 @@
+"""Random jobs, and what the decoder has to make of a job: from the definitions, in plain Python."""
+
+from typing import Any
+
+import numpy as np
+
+from accel.arch import Arch
+from accel.errors import UserError
+from accel.numerics.attention import values_kept
+from accel.numerics.quantise import PLANES, check_planes
+from accel.program import Flag, Fused, Lsb, Opcode, Side, ValueFetch
+from accel.registers import ErrorCode
+from accel.units.engine import EngineUnit
+from accel.units.fetcher import record_bytes, row_stride_bytes
+from accel.units.sequencer import SequencerUnit
+
+Item = dict[str, int]
+COUNT_TOP = (1 << 17) - 1
+
+
+def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
+    """A legal attend job (as far as a job alone can be)."""
+    limits = SequencerUnit.of(arch)
+    atom = arch.memory_spec.access_bytes
+    group = int(rng.choice([1, 1, 2, 3]))
+    lsb = int(rng.integers(3))
+    msb_bits, lsb_bits = (int(bits) for bits in (PLANES[rng.integers(4)] if lsb or rng.integers(2) else (12, 0)))
+    fused, side = (int(x) for x in [(0, 0), (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (2, 2)][rng.integers(8)])
+    item: Item = {
+        "opcode": Opcode.ATTEND,
+        "flags": int(rng.integers(16)) | Flag.FIRST_TILE | Flag.LAST_TILE,
+        "lsb": lsb,
+        "value_fetch": int(rng.integers(2)),
+        "msb_bits": msb_bits if lsb_bits else int(rng.choice([4, 6, 8, 10, 12])),
+        "lsb_bits": lsb_bits,
+        "value_bits": int(rng.choice([4, 6, 8, 10, 12])),
+        "fused": fused,
+        "side": side,
+        "layer": int(rng.integers(1 << 16)),
+        "group": group,
+        "head": int(rng.integers(arch.max_heads // group)),
+        "head_dim": 8 * int(rng.integers(1, arch.max_head_dim // 8 + 1)),
+        "queries": int(rng.choice([1, 2, 5, 4095, 4096, 5000000])),
+        "first_key": int(rng.integers(1 << 10)),
+        "first_visible": int(rng.choice([1, 2, arch.max_context // 2, arch.max_context, 1 << 20, (1 << 32) - 1])),
+        "keep_values": int(rng.choice([0, 0, 1, 3, arch.max_context, (1 << 32) - 1])),
+        "keep_ratio": int(rng.choice([0, 1, 30000, 65535, 65536, 65537, (1 << 32) - 1])),
+        "threshold": int(rng.integers(1 << 16)),
+        "score_mantissa": int(rng.integers(1 << 16)),
+        "score_shift": int(rng.integers(1, 63)),
+        "q_stride": atom * int(rng.integers(1 << 10)),
+        "output_stride": atom * int(rng.integers(1 << 10)),
+        "iteration": int(rng.integers(1 << 32)),
+        "partial_address": int(rng.integers(1 << 62)),
+    }
+    for name in ("q", "k_msb", "k_lsb", "v", "output"):
+        item[f"{name}_address"] = atom * int(rng.integers((1 << 48) // atom))
+    item |= fixed
+    most = limits.most_keys(arch.padded_head_dim(item["head_dim"]), item["fused"] != Fused.SINGLE)
+    item.setdefault("keys", int(rng.choice([1, 2, most // 2 + 1, most])))
+    return item
+
+
+def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
+    """Fields of job_layout (but ``version``; ``list`` is the flag alone) and of format_layout."""
+    unit, atom = EngineUnit.of(arch), arch.memory_spec.access_bytes
+    dim, flags, keys, queries = (item[name] for name in ("head_dim", "flags", "keys", "queries"))
+    rows = queries * item["group"]
+    # First and last query of the job, and the fewest and most keys between: enough to know whether any row drops some.
+    causal = bool(flags & Flag.CAUSAL)
+    seen = {min(keys, item["first_visible"] + q) if causal else keys for q in {*range(min(queries, 300)), queries - 1}}
+    drops = any(values_kept(n, item["keep_values"], item["keep_ratio"]) != n for n in seen)
+    selected = item["value_fetch"] == ValueFetch.SELECTED
+    fused = item["fused"] != Fused.SINGLE
+    pair = fused or item["side"] != Side.ALONE
+    same = (
+        "group head keys first_key lsb threshold score_mantissa score_shift q_address q_stride k_msb_address "
+        "k_lsb_address v_address output_address output_stride"
+    )
+    job = {name: item[name] for name in same.split()} | {
+        "rows": rows,
+        "causal": int(causal),
+        "first_visible": min(item["first_visible"], keys),
+        "accumulate": int(bool(flags & Flag.ACCUMULATE)),
+        "list": int(bool(flags & Flag.KEEP_LIST)),
+        "second": int(item["fused"] == Fused.SECOND),
+        "side": int(item["side"] == Side.SECOND if not fused else item["fused"] == Fused.SECOND),
+        "first_tile": int(bool(flags & Flag.FIRST_TILE)),
+        "last_tile": int(bool(flags & Flag.LAST_TILE)),
+        "selecting": int(selected or drops),
+        "v_selected": int(selected),
+        "keep_values": min(item["keep_values"], COUNT_TOP),
+        "keep_ratio": min(item["keep_ratio"], 1 << 16),
+    }
+
+    def atoms(bits: int, heads: int = 1) -> int:
+        return row_stride_bytes(dim, bits, atom, heads) // atom if bits else 0
+
+    form = {
+        "head_dim": dim,
+        "log2_dim": int(np.log2(arch.padded_head_dim(dim))),
+        "plane_units": record_bytes(dim, 4) // 16,
+        "query_atoms": atoms(12),
+        "key_atoms": atoms(item["msb_bits"], 1 + pair),
+        "key_planes": item["msb_bits"] // 4,
+        "key_crumbs": int(item["msb_bits"] % 4 == 2),
+        "pair": int(pair),
+        "fused": int(fused),
+        "k_wide": int(unit.wide(dim, fused)),
+        "lsb_atoms": atoms(item["lsb_bits"]),
+        "lsb_first_crumb": item["msb_bits"] // 2,
+        "value_atoms": atoms(item["value_bits"]),
+        "value_planes": item["value_bits"] // 4,
+        "value_crumbs": int(item["value_bits"] % 4 == 2),
+        "v_wide": int(unit.wide(dim)),
+    }
+    return job, form
+
+
+def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
+    """All that a job alone does wrong."""
+    full: dict[str, Any] = dict.fromkeys(
+        "opcode flags lsb value_fetch msb_bits lsb_bits value_bits fused head group head_dim queries keys first_key "
+        "first_visible keep_values threshold score_mantissa score_shift q_address k_msb_address k_lsb_address v_address "
+        "output_address q_stride output_stride side".split(), 0,
+    )  # fmt: skip
+    j = full | item
+    wrong: set[ErrorCode] = set()
+
+    def refuse(code: ErrorCode, *conditions: bool) -> None:
+        if any(conditions):
+            wrong.add(code)
+
+    refuse(ErrorCode.OPCODE, j["opcode"] > 4)
+    refuse(ErrorCode.KEEP_VALUES, j["opcode"] in (Opcode.PRUNE_TOKENS, Opcode.PRUNE_HEADS) and not j["keep_values"])
+    refuse(ErrorCode.TOKENS, j["opcode"] == Opcode.TOKENS and j["keys"] > arch.max_context)
+    if j["opcode"] != Opcode.ATTEND:
+        return wrong
+    atom = arch.memory_spec.access_bytes
+    refuse(ErrorCode.CHOICE, j["lsb"] > 2, j["value_fetch"] > 1, j["fused"] > 2, j["side"] > 2)
+    good_dim = 8 <= j["head_dim"] <= arch.max_head_dim and j["head_dim"] % 8 == 0
+    refuse(ErrorCode.HEAD_DIM, not good_dim)
+    if good_dim:
+        most = SequencerUnit.of(arch).most_keys(arch.padded_head_dim(j["head_dim"]), j["fused"] != Fused.SINGLE)
+        refuse(ErrorCode.KEYS, j["keys"] > most)
+    refuse(ErrorCode.KEYS, j["keys"] == 0, j["first_key"] + j["keys"] > 65536)
+    refuse(ErrorCode.ROWS, not 0 < j["queries"] * j["group"] < 1 << 24)
+    refuse(ErrorCode.HEADS, (j["head"] + 1) * j["group"] > arch.max_heads)
+    try:
+        check_planes(j["msb_bits"], j["lsb_bits"])
+    except UserError:
+        wrong.add(ErrorCode.PLANES)
+    refuse(ErrorCode.LSB, j["lsb"] != Lsb.NEVER and j["lsb_bits"] == 0)
+    refuse(ErrorCode.VALUE_BITS, j["value_bits"] not in (4, 6, 8, 10, 12))
+    refuse(ErrorCode.THRESHOLD, j["threshold"] > 65535)
+    refuse(ErrorCode.SCALE, j["score_shift"] > 62, j["score_shift"] == 0 and j["score_mantissa"] > 0)
+    refuse(ErrorCode.VISIBLE, bool(j["flags"] & Flag.CAUSAL) and j["first_visible"] == 0)
+    names = ["q_address", "k_msb_address", "v_address", "output_address"] + ["k_lsb_address"] * (j["lsb"] != Lsb.NEVER)
+    refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 48 for name in names))
+    refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 16 for name in ("q_stride", "output_stride")))
+    both = Flag.FIRST_TILE | Flag.LAST_TILE
+    refuse(ErrorCode.TILE_ROWS, (j["flags"] & both) != both and (j["queries"], j["group"]) != (1, 1))
+    return wrong

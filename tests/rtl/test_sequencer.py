@@ -1,0 +1,239 @@
+"""Sequencer and reader: what comes out, in which order and in which cycle, against the rules as equations."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
+
+from accel.arch import Arch, load_arch
+from accel.program import Flag, Fused, Opcode, Program, Side, jobs_of
+from accel.registers import ErrorCode
+from accel.units.engine import RAW_JOBS, EngineUnit
+from accel.units.sequencer import DECODE_CYCLES, HEADER_CYCLES, StateOperation
+from tests.rtl.job_model import Item, expected, random_attend
+from tests.rtl.sequencer_bench import Bench, Memory, survivors
+
+TINY = load_arch("tiny")
+UNIT = EngineUnit.of(TINY)
+BASE = 0x7C0  # jobs begin at a multiple of 128: none is cut
+BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
+
+
+def play(items: list[Item], seed: int = 1, base: int = BASE, encoded: bytes | None = None, **more: Any) -> Bench:
+    """Run a program to its end. ``more``: fields of Bench and Memory."""
+    rng = np.random.default_rng(seed)
+    contents = Program(jobs_of(items)).encode() if encoded is None else encoded
+    of_memory = {name: more.pop(name) for name in ("hurry", "bad", "cut") if name in more}
+    bench = Bench(UNIT, Memory(base, contents, rng, **of_memory), rng, **more)
+    bench.run()
+    return bench
+
+
+class Rules:
+    """The docstring of Sequencer as equations: from what the bench answered, when everything has to happen."""
+
+    def __init__(self, arch: Arch, items: list[Item], bench: Bench) -> None:
+        self.bench, self.items = bench, [*items, {"opcode": int(Opcode.END)}]
+        self.leaves: list[int] = []
+        self.dispatched: list[tuple[int, Item, Item, bool]] = []  # cycle, job, format, change
+        self.ops: list[tuple[int, dict[str, int]]] = []
+        self.all_tokens: list[int] = []
+        self.error: tuple[int, int] | None = None
+        self.end = -1
+        ends = [t for t, address, last in bench.memory.beats if last and (address + 32 - bench.memory.base) % 128 == 64]
+        self.received = (
+            ends[1:] if (bench.memory.base + 64) % 128 else ends
+        )  # the header's own last beat is one of them
+        self.received = [t for t, address, last in bench.memory.beats if (address - bench.memory.base) % 128 == 32][1:]
+        self._run(arch)
+
+    def _rows_before(self, times: list[int]) -> int:
+        """The last pulse of all rows dispatched so far; -1 if there were none."""
+        rows = sum(job["rows"] for _, job, _, _ in self.dispatched)
+        return times[rows - 1] if rows else -1
+
+    def _operation(self, op: StateOperation, earliest: int, **payload: int) -> int:
+        """The cycle in which it is done."""
+        at = earliest
+        while not self.bench.op_ready[at]:
+            at += 1
+        number = len(self.ops)
+        self.ops.append((at, {"op": op} | payload))
+        return self.bench.ops[number][1]
+
+    def _run(self, arch: Arch) -> None:
+        bench, retired = self.bench, self.bench.retired
+        live = length = before_prune = version = 0
+        stored = False
+        heads = (1 << arch.max_heads) - 1
+        form: Item | None = None
+        for i, item in enumerate(self.items):
+            front = max(self.received[i] + DECODE_CYCLES, self.leaves[-1] + 1 if self.leaves else 0)
+            opcode, flags = item["opcode"], item.get("flags", 0)
+            restart = bool(flags & Flag.RESTART)
+            keep = item.get("keep_values", 0)
+            added, written = self._rows_before(bench.accumulated) + 1, self._rows_before(bench.written) + 1
+            if opcode == Opcode.END:
+                at = max(front, retired[-1] + 1 if retired else 0)
+                while not bench.idle[at]:
+                    at += 1
+                self.end = at
+            elif opcode == Opcode.TOKENS and restart:
+                at = self._operation(
+                    StateOperation.RESTART, max(front, added, written), keep=0, live=item["keys"], restart=1
+                )
+                live, stored, heads = item["keys"], False, (1 << arch.max_heads) - 1
+            elif opcode == Opcode.TOKENS:
+                if item["keys"] < live:
+                    return self._stop(front, ErrorCode.SHRINK, i)
+                at, live, stored = front, item["keys"], False
+                self.all_tokens.append(at)
+            elif opcode == Opcode.PRUNE_TOKENS:
+                if not live:
+                    return self._stop(front, ErrorCode.LIVE, i)
+                free = retired[before_prune - 1] + 1 if before_prune else 0
+                at = self._operation(
+                    StateOperation.PRUNE_TOKENS, max(front, added, free), keep=keep, live=live,
+                    restart=int(restart or not stored),
+                )  # fmt: skip
+                length = min(keep, live if restart or not stored else length)
+                stored, version, before_prune = True, 1 - version, len(self.dispatched)
+            elif opcode == Opcode.PRUNE_HEADS:
+                at = self._operation(
+                    StateOperation.PRUNE_HEADS, max(front, written), keep=keep, live=live, restart=int(restart)
+                )
+                heads = survivors(keep, arch.max_heads)
+            else:
+                job, new = expected(arch, item)
+                head = item["head"]
+                if item["group"] == 1 and not heads >> head & 1:
+                    self.leaves.append(front)
+                    continue
+                if item["fused"] == Fused.FIRST and item["group"] == 1 and not heads >> (head + 1) & 1:
+                    return self._stop(front, ErrorCode.FUSED, i)
+                end = item["first_key"] + item["keys"]
+                if job["list"] and end > (length if stored else live):
+                    return self._stop(front, ErrorCode.KEEP_LIST, i)
+                if not job["list"] and end > live and (live or job["accumulate"]):
+                    return self._stop(front, ErrorCode.LIVE, i)
+                at = front
+                if flags & Flag.HALVE:
+                    at = self._operation(
+                        StateOperation.HALVE, max(front, added), keep=min(keep, (1 << 17) - 1), live=live,
+                        restart=int(restart),
+                    ) + 1  # fmt: skip
+                count = len(self.dispatched)
+                if form is not None and form != new and count:
+                    at = max(at, retired[count - 1] + 1)
+                if count >= UNIT.job_slots:
+                    at = max(at, retired[count - UNIT.job_slots] + 1)
+                job |= {"list": int(job["list"] and stored), "version": version}
+                self.dispatched.append((at, job, new, form != new))
+                form = new
+            self.leaves.append(at)
+        return None
+
+    def _stop(self, at: int, code: ErrorCode, job: int) -> None:
+        self.error = (int(code), job)
+        self.end = at
+
+    def check(self) -> None:
+        bench = self.bench
+        assert bench.done is not None
+        assert [
+            (t, {n: op[n] for n in want}) for (t, _, op), (_, want) in zip(bench.ops, self.ops, strict=True)
+        ] == self.ops
+        assert bench.all_tokens == self.all_tokens
+        got = bench.dispatches
+        assert [t for t, _, _ in got] == [t for t, _, _, _ in self.dispatched]
+        assert [change for _, _, change in got] == [change for _, _, _, change in self.dispatched]
+        for (_, job, _), form, (_, want_job, want_form, _) in zip(got, bench.formats, self.dispatched, strict=True):
+            assert {name: job[name] for name in want_job} == want_job
+            assert {name: form[name] for name in want_form} == want_form
+        if self.error is None:
+            assert bench.done == (self.end, 0, 0)
+            self._check_reads(len(self.items))
+        else:
+            assert bench.done[0] > self.end
+            assert bench.done[1:] == self.error
+            assert not bench.dispatches or bench.done[0] > bench.retired[-1]
+
+    def _check_reads(self, jobs: int) -> None:
+        """When each AR was offered, one per job."""
+        memory = self.bench.memory
+        assert [(address, beats) for _, address, beats in memory.asked] == [(memory.base, 2)] + [
+            (memory.base + 64 + 128 * i, 4) for i in range(jobs)
+        ]
+        header = next(t for t, _, last in memory.beats if last)
+        taken = [t for t, _, _ in memory.asked]
+        wanted = [1]
+        for i in range(jobs):
+            slot = self.leaves[i - RAW_JOBS] + 1 if i >= RAW_JOBS else 0
+            wanted.append(max(taken[i] + 1 if i else 0, header + HEADER_CYCLES, slot))
+        assert memory.offered == wanted
+
+
+def attend(rng: np.random.Generator, **fixed: int) -> Item:
+    """A small job; few formats, so that most follow each other without draining."""
+    few = {
+        "queries": int(rng.integers(1, 4)), "group": 1, "head": int(rng.integers(4)), "fused": 0, "side": 0, "keys": 5,
+        "first_key": int(rng.integers(3)), "head_dim": 8 if rng.random() < 0.8 else 16, "msb_bits": 8, "lsb_bits": 4,
+        "lsb": int(rng.integers(3)), "value_bits": 8, "flags": BOTH | int(rng.integers(8)),
+    }  # fmt: skip
+    return random_attend(rng, TINY, **(few | fixed))
+
+
+def random_program(rng: np.random.Generator, jobs: int, faults: bool) -> list[Item]:
+    """Legal in itself; with ``faults`` sometimes beyond what is alive."""
+    items: list[Item] = [{"opcode": Opcode.TOKENS, "keys": 20, "flags": Flag.RESTART}]
+    live, kept = 20, 20
+    for _ in range(jobs):
+        kind = rng.choice(
+            ["attend", "halve", "pair", "tokens", "restart", "prune", "heads"],
+            p=[0.62, 0.06, 0.08, 0.06, 0.04, 0.1, 0.04],
+        )
+        if kind == "tokens":
+            live = min(64, live + int(rng.integers(-2 if faults else 0, 4)))
+            items.append({"opcode": Opcode.TOKENS, "keys": live})
+            kept = live
+        elif kind == "restart":
+            live = kept = int(rng.integers(10, 30))
+            items.append({"opcode": Opcode.TOKENS, "keys": live, "flags": Flag.RESTART})
+        elif kind == "prune":
+            restart = int(rng.integers(2)) * Flag.RESTART
+            keep = int(rng.integers(1 if faults else 8, 20))
+            kept = min(keep, live if restart else kept)
+            items.append({"opcode": Opcode.PRUNE_TOKENS, "keep_values": keep, "flags": restart})
+        elif kind == "heads":
+            # Not one of two heads of a later pair, but for the fault that this is.
+            keep = int(rng.choice([1, 3] if faults else [2, 4]))
+            items.append({"opcode": Opcode.PRUNE_HEADS, "keep_values": keep, "flags": Flag.RESTART})
+        elif kind == "pair":
+            first = attend(rng, head=int(rng.choice([0, 2])), fused=Fused.FIRST, side=Side.FIRST, head_dim=8)
+            second = first | {"head": first["head"] + 1, "fused": Fused.SECOND, "side": Side.SECOND, "lsb": 0}
+            items += [first, second]
+        else:
+            items.append(attend(rng))
+            items[-1]["flags"] |= Flag.HALVE * (kind == "halve")
+    return items
+
+
+@pytest.mark.parametrize(
+    ("seed", "hurry", "slow"), [(1, False, True), (2, True, False), (3, True, True), (4, False, False)]
+)
+def test_every_cycle_of_a_program(seed: int, hurry: bool, slow: bool) -> None:
+    items = random_program(np.random.default_rng(seed), 60, False)
+    bench = play(items, seed, hurry=hurry, slow_units=slow)
+    rules = Rules(TINY, items, bench)
+    rules.check()
+    assert rules.error is None
+    assert len(bench.dispatches) > 20
+    assert {op["op"] for _, op in rules.ops} == set(StateOperation)
+
+
+@pytest.mark.parametrize("seed", range(10, 18))
+def test_programs_with_faults_of_the_state(seed: int) -> None:
+    items = random_program(np.random.default_rng(seed), 25, True)
+    Rules(TINY, items, play(items, seed)).check()

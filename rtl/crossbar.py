@@ -172,14 +172,16 @@ class PhaseArbiter(wiring.Component):
                     first.eq(Mux((asks & from_turn).any(), asks & from_turn, asks)),
                     grant.eq(first & -first),  # its lowest bit
                 ]
-            served, still_free = Signal(self.askers, name=f"served_{p}"), Signal(self.targets, name=f"free_after_{p}")
+            served = Signal(self.askers, name=f"served_{p}")
+            still_unserved = Signal(self.askers, name=f"unserved_after_{p}")
+            still_free = Signal(self.targets, name=f"free_after_{p}")
             m.d.comb += [
                 served.eq(_any(grants[p])),
+                still_unserved.eq(unserved & ~served),
                 still_free.eq(free & ~Cat(grant.any() for grant in grants[p])),
+                *(self.take[a][p].eq(served[a]) for a in askers),
             ]
-            for a in askers:
-                m.d.comb += self.take[a][p].eq(served[a])
-            unserved, free = unserved & ~served, still_free
+            unserved, free = still_unserved, still_free
         for target in targets:
             m.d.comb += self.grant[target].eq(_any(phase[target] for phase in grants))
         return m
@@ -258,8 +260,9 @@ class Crossbar(wiring.Component):
             m.submodules[f"slice_{c}"], m.submodules[f"tags_{c}"] = slices[c], tags[c]
             m.submodules[f"received_{c}"] = received[c]
             granted = Signal(name=f"granted_{c}")
-            address = data.View(address_layout(self.unit), _chosen(out.grant[c], leaving))
+            address = Signal(address_layout(self.unit), name=f"address_{c}")
             m.d.comb += [
+                address.eq(_chosen(out.grant[c], leaving)),
                 out.free[c].eq(slices[c].i.ready & (under_way[c] != limit)),
                 granted.eq(out.grant[c].any()),
                 slices[c].i.valid.eq(granted),
@@ -293,7 +296,8 @@ class Crossbar(wiring.Component):
         m.d.comb += back.free.eq(~0)
         for lane, arrived in enumerate(self.arrived):
             held = Signal(arrived_layout(self.unit), name=f"arrived_{lane}", reset_less=True)
-            access = data.View(received[0].shape, _chosen(back.grant[lane], coming))
+            access = Signal(received[0].shape, name=f"access_{lane}")
+            m.d.comb += access.eq(_chosen(back.grant[lane], coming))
             m.d.sync += [
                 arrived.valid.eq(back.grant[lane].any()),
                 held.tag.eq(access.sent.tag),

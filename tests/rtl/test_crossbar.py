@@ -175,8 +175,8 @@ def play(unit: EngineUnit, cycles: int, seed: str, push_rate: float, ready_rate:
             assert seen == wanted, t
             arrivals += sum(access is not None for access in arrived)
             for c in range(channels):
-                if arready[c] and (address := ar[c]) is not None:
-                    memory[c].append((t + 1 + rng.randrange(delay), address))
+                if arready[c] and (taken := ar[c]) is not None:
+                    memory[c].append((t + 1 + rng.randrange(delay), taken))
                 if rready[c]:
                     offered[c] = None
             await ctx.tick()

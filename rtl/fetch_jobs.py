@@ -177,7 +177,7 @@ class FetchJobs(wiring.Component):
         all_atoms(m, lsb.fetch.atoms, self.format.lsb_atoms)
         lsb.be(
             {
-                **{name: request[name] for name in ("list", "version", "line")},
+                **{name: request[name] for name in request.shape().members if name in lsb.fetch.shape().members},
                 "kind": KIND_LSB,
                 "first": request.first_key,
                 "count": request.keys,

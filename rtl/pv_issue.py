@@ -16,50 +16,17 @@ from rtl.job import (
     sequence_bits,
     weights_layout,
 )
-from rtl.pv_tree import row_layout
+from rtl.pv_ports import (
+    columns_layout,
+    line_control_layout,
+    ring_items_layout,
+    ring_read_layout,
+    ring_words,
+    v_read_layout,
+)
 from rtl.stream import Queue
 
-__all__ = ["PvIssue", "line_control_layout", "ring_items_layout", "ring_read_layout", "v_read_layout"]
-
-
-def v_read_layout(unit: EngineUnit) -> data.StructLayout:
-    """A read of the V memory: a ring line for each column of a line, and which part of a folded line."""
-    return data.StructLayout(
-        {
-            "lines": data.ArrayLayout(line_bits(unit), unit.arch.values_per_line(MIN_HEAD_DIM)),
-            "part": range(max(2, PvArray.of(unit.arch).max_fold)),
-        }
-    )
-
-
-def ring_read_layout(unit: EngineUnit) -> data.StructLayout:
-    """A read of the weight ring: the number of a word of ``topk.lanes`` items."""
-    return data.StructLayout({"word": range(ring_words(unit))})
-
-
-def ring_items_layout(unit: EngineUnit) -> data.StructLayout:
-    """The word that was read: weights, and what goes with them (position of a kept key, where V is resident)."""
-    lanes = unit.arch.topk.lanes
-    return data.StructLayout(
-        {"weights": data.ArrayLayout(WEIGHT_BITS, lanes), "payloads": data.ArrayLayout(TOKEN_BITS, lanes)}
-    )
-
-
-def ring_words(unit: EngineUnit) -> int:
-    """Words of ``topk.lanes`` items in the weight ring."""
-    return unit.granules * unit.granule // unit.arch.topk.lanes
-
-
-def line_control_layout(unit: EngineUnit) -> data.StructLayout:
-    """What enters ``PV.line`` beside the values, which come from the V memory in the same cycle."""
-    array = PvArray.of(unit.arch)
-    return data.StructLayout(
-        {
-            "weights": data.ArrayLayout(WEIGHT_BITS, array.weights_per_line),
-            "count": range(array.weights_per_line + 1),
-            "row": row_layout(array),
-        }
-    )
+__all__ = ["PvIssue", "ring_items_layout", "ring_read_layout", "ring_words"]
 
 
 def _wrapped(place: Value, size: Value | int) -> Value:
@@ -88,6 +55,9 @@ class PvIssue(wiring.Component):
         most ``rows_in_flight`` wait.
     emitted, dense_lines : In. Running counts of selecting rows in the weight ring, and of weight lines there of rows
         that do not select.
+    columns : In(stream of columns_layout), never refused: one for each selecting row whose V is resident, if a line has
+        more than one V row (P); at the latest in the cycle before ``emitted`` counts the row. Of such a row item
+        n * P + c is the n-th kept key of column c, and the ring holds min(kept, ceil(keys / P)) * P items.
     v_passed : In. Running count of V ring lines that have arrived.
     rows_written : In. Running count of rows whose outputs have left the output buffer.
     ring_read : Out(stream), at the line's issue. ring_items : In, the word, one cycle later.
@@ -95,8 +65,8 @@ class PvIssue(wiring.Component):
     line : Out(stream of line_control_layout), never refused.
     row_finished, ring_release, v_release : Out. Pulse and counts, in the cycle in which a row's last line issues.
     issue : Out. High for each part issued.
-    unsupported : Out. High while the row in front selects, its V is resident, and a line has more than one V row.
-        Such a row is not issued, nor is any behind it.
+    unsupported : Out. High while ``columns`` of the row in front is missing, though the row is emitted. Such a row is
+        not issued, nor is any behind it.
 
     A line is issued at the earliest one cycle after ``weights`` of its row; one line of F parts per F cycles, also from
     row to row. ``issue``, ``ring_read``, ``row_finished`` and the releases follow the counts and the format within the
@@ -115,6 +85,7 @@ class PvIssue(wiring.Component):
                 "weights": In(stream.Signature(weights_layout(unit), always_ready=True)),
                 "emitted": In(sequence),
                 "dense_lines": In(sequence),
+                "columns": In(stream.Signature(columns_layout(unit), always_ready=True)),
                 "v_passed": In(sequence),
                 "rows_written": In(sequence),
                 "ring_read": Out(stream.Signature(ring_read_layout(unit), always_ready=True)),
@@ -172,6 +143,21 @@ class PvIssue(wiring.Component):
             m.d.sync += [before.eq(drained - 1), two_before.eq(less_one)]
         return two_before <= geometry.latency
 
+    def _columns(self, m: Module) -> Queue:
+        """What is known of rows whose columns differ, and of each the fullest."""
+        unit = self.unit
+        layout = data.StructLayout({"counts": columns_layout(unit)["counts"].shape, "most": COUNT_BITS})
+        m.submodules.columns = columns = Queue(layout, unit.arch.rows_in_flight)
+        counts = list(self.columns.payload.counts)
+        while len(counts) > 1:
+            counts = [Mux(a > b, a, b) for a, b in zip(counts[::2], counts[1::2], strict=True)]
+        m.d.comb += [
+            columns.i.valid.eq(self.columns.valid),
+            columns.i.payload.counts.eq(self.columns.payload.counts),
+            columns.i.payload.most.eq(counts[0]),
+        ]
+        return columns
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         unit, bits, lanes = self.unit, sequence_bits(self.unit), self.unit.arch.topk.lanes
@@ -195,11 +181,19 @@ class PvIssue(wiring.Component):
         step = Signal(range(array.weights_per_line + 1))
         count = Signal.like(step)
         number = Signal(COUNT_BITS)
-        last, by_payload = Signal(), Signal()
+        last, by_payload, by_column = Signal(), Signal(), Signal()
+        columns = self._columns(m)
         m.d.comb += [
             step.eq(1 << geometry["values"]),
             by_payload.eq(row.selecting & ~job.v_selected),
-            total.eq(Mux(row.selecting | job.v_selected, row.kept, row["keys"])),
+            by_column.eq(by_payload & (geometry["values"] != 0)),
+            total.eq(
+                Mux(
+                    by_column,
+                    columns.o.payload.most << geometry["values"],
+                    Mux(row.selecting | job.v_selected, row.kept, row["keys"]),
+                )
+            ),
             end.eq(item + step),
             last.eq(end >= total),
             count.eq(Mux(last, total - item, step)),
@@ -217,13 +211,14 @@ class PvIssue(wiring.Component):
         started = Signal(range(2 * OUTPUT_ROWS))
         room, go, goes_last, last_row = Signal(), Signal(), Signal(), Signal()
         part = Signal(range(max(2, array.max_fold)))
-        waits = Signal()
+        waits, emitted = Signal(), Signal()
         m.d.comb += [
             v_needed.eq(v_first + Mux(by_payload, v_lines(row["keys"]) - 1, number)),
             dense_needed.eq(dense_before + (last_key >> geometry["keys"])),
             room.eq((started - self.rows_written)[: len(started)] < OUTPUT_ROWS),
             waits.eq(rows.o.valid & jobs.o.valid),
-            self.unsupported.eq(waits & by_payload & (geometry["values"] != 0)),
+            emitted.eq(_beyond(self.emitted, selecting_before, bits)),
+            self.unsupported.eq(waits & by_column & emitted & ~columns.o.valid),
             goes_last.eq(go & last),
             go.eq(
                 waits
@@ -232,7 +227,7 @@ class PvIssue(wiring.Component):
                 & _beyond(self.v_passed, v_needed, bits)
                 & Mux(
                     row.selecting,
-                    _beyond(self.emitted, selecting_before, bits),
+                    emitted,
                     _beyond(self.dense_lines, dense_needed, bits),
                 )
                 & ((item != 0) | (room & self._accumulators_free(m, geometry, goes_last)))
@@ -249,13 +244,17 @@ class PvIssue(wiring.Component):
         # The row ends.
         row_number = Signal(job.rows.shape())
         released = Signal(line_bits(unit) + 1)
+        fewest, in_ring = Signal(COUNT_BITS), Signal(COUNT_BITS)
         m.d.comb += [
             last_row.eq(row_number + 1 == job.rows),
             rows.o.ready.eq(goes_last),
+            columns.o.ready.eq(goes_last & by_column),
             jobs.o.ready.eq(goes_last & last_row),
             self.row_finished.eq(goes_last),
             self.ring_release.valid.eq(goes_last),
-            self.ring_release.payload.count.eq((row.kept + unit.granule - 1) >> (unit.granule.bit_length() - 1)),
+            fewest.eq(Mux(v_lines(row["keys"]) < row.kept, v_lines(row["keys"]), row.kept)),
+            in_ring.eq(Mux(by_column, fewest << geometry["values"], row.kept)),
+            self.ring_release.payload.count.eq((in_ring + unit.granule - 1) >> (unit.granule.bit_length() - 1)),
             released.eq(v_lines(Mux(job.v_selected, row.kept, job["keys"]))),
             self.v_release.valid.eq(goes_last & (job.v_selected | last_row)),
             self.v_release.payload.count.eq(released),
@@ -285,15 +284,20 @@ class PvIssue(wiring.Component):
         offset = Signal(range(lanes), reset_less=True)
         line = Signal(self.line.payload.shape(), reset_less=True)
         read_line = Signal.like(line, reset_less=True)
-        chosen = Signal.like(v_place)
-        payload = self.ring_items.payloads.as_value().word_select(offset, TOKEN_BITS)
-        m.d.comb += chosen.eq(Mux(place_by_payload, _wrapped(place + payload, geometry.ring), place))
-        m.d.sync += [read.eq(self.issue), read_part.eq(part), place.eq(chosen), place_by_payload.eq(0)]
+        holds = Signal(len(line.weights), reset_less=True)  # columns that have an item in this line
+        payloads = self.ring_items.payloads.as_value()
+        chosen = [Signal.like(v_place, name=f"chosen_{c}") for c in range(len(line.weights))]
+        for c, column in enumerate(chosen):
+            position = Mux(holds[c], payloads.word_select((offset | c)[: len(offset)], TOKEN_BITS), 0)
+            by_position = _wrapped(place + (position >> geometry["values"]), geometry.ring)
+            m.d.comb += column.eq(Mux(place_by_payload, by_position, place))
+        m.d.sync += [read.eq(self.issue), read_part.eq(part), place.eq(chosen[0]), place_by_payload.eq(0)]
         with m.If(go):
             m.d.sync += [
                 place.eq(Mux(by_payload, v_place, _wrapped(v_place + number, geometry.ring))),
                 place_by_payload.eq(by_payload),
                 offset.eq(item),
+                *(hold.eq(~by_column | (number < n)) for hold, n in zip(holds, columns.o.payload.counts, strict=True)),
                 read_line.count.eq(count),
                 read_line.row.last.eq(last),
                 read_line.row.keep.eq(~job.first_tile),
@@ -304,7 +308,7 @@ class PvIssue(wiring.Component):
         m.d.comb += [
             self.v_read.valid.eq(read),
             self.v_read.payload.part.eq(read_part),
-            *(column.eq(chosen) for column in self.v_read.payload.lines),
+            *(asked.eq(column) for asked, column in zip(self.v_read.payload.lines, chosen, strict=True)),
         ]
 
         # At t + 2: PV. Row p of a line takes item offset + p of the word; offset is a multiple of the line's V rows.
@@ -314,7 +318,7 @@ class PvIssue(wiring.Component):
         with m.If(read & (read_part == 0)):
             m.d.sync += line.eq(read_line)
             m.d.sync += [
-                weight.eq(weights.word_select((offset | p)[: len(offset)], WEIGHT_BITS))
+                weight.eq(Mux(holds[p], weights.word_select((offset | p)[: len(offset)], WEIGHT_BITS), 0))
                 for p, weight in enumerate(line.weights)
             ]
         m.d.comb += [

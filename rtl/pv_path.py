@@ -9,7 +9,8 @@ from accel.units.pv import VALUE_BITS, PvArray
 from rtl.axi import write_master
 from rtl.job import format_layout, job_layout, line_bits, release_layout, sequence_bits, weights_layout
 from rtl.pv import PV
-from rtl.pv_issue import PvIssue, ring_items_layout, ring_read_layout, v_read_layout
+from rtl.pv_issue import PvIssue
+from rtl.pv_ports import columns_layout, ring_items_layout, ring_read_layout, v_read_layout
 from rtl.writer import Writer, head_magnitude_layout
 
 __all__ = ["PvPath"]
@@ -25,7 +26,7 @@ class PvPath(wiring.Component):
 
     Members
     -------
-    dispatch, format, format_change, weights, emitted, dense_lines, v_passed, ring_read, ring_items, v_read,
+    dispatch, format, format_change, weights, emitted, dense_lines, columns, v_passed, ring_read, ring_items, v_read,
     row_finished, ring_release, v_release, issue, unsupported : of ``PvIssue``.
     v_words : In. Words of the V memory, one cycle after v_read.
     head_magnitude, write, row_written, rows_written, retired, write_idle, write_error : of ``Writer``.
@@ -56,6 +57,7 @@ class PvPath(wiring.Component):
                 "weights": In(pulse(weights_layout(unit))),
                 "emitted": In(sequence),
                 "dense_lines": In(sequence),
+                "columns": In(pulse(columns_layout(unit))),
                 "v_passed": In(sequence),
                 "ring_read": Out(pulse(ring_read_layout(unit))),
                 "ring_items": In(ring_items_layout(unit)),
@@ -102,7 +104,8 @@ class PvPath(wiring.Component):
                 for name in ("row_written", "rows_written", "retired", "write_idle", "write_error")
             ),
         ]
-        wiring.connect(m, wiring.flipped(self.weights), issue.weights)
+        for name in ("weights", "columns"):
+            wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(issue, name))
         for name in ("ring_read", "v_read", "ring_release", "v_release"):
             wiring.connect(m, getattr(issue, name), wiring.flipped(getattr(self, name)))
         for name in ("head_magnitude", "write"):

@@ -108,6 +108,24 @@ class Pace:
     answer: float = 1.0
 
 
+def by_column(unit: EngineUnit, job: Job) -> bool:
+    """Whether each column of the V line walks through kept positions of its own."""
+    return job.selecting and not job.v_selected and unit.arch.values_per_line(job.head_dim) > 1
+
+
+def ranked(kept: list[int], columns: int) -> list[int]:
+    """Places in the row's part of the ring: columns side by side, each its positions in order."""
+    return [
+        columns * sum(k % columns == other % columns for other in kept[:j]) + k % columns for j, k in enumerate(kept)
+    ]
+
+
+def granules_of(unit: EngineUnit, job: Job, row: Row) -> int:
+    columns = unit.arch.values_per_line(job.head_dim)
+    items = min(len(row.kept), -(-row.keys // columns)) * columns if by_column(unit, job) else len(row.kept)
+    return -(-items // unit.granule)
+
+
 def packed(numbers: np.ndarray, bits: int) -> int:
     return sum((int(n) & (1 << bits) - 1) << bits * i for i, n in enumerate(numbers))
 
@@ -137,10 +155,18 @@ class Bench:
         self.unanswered = self.head_dim = 0
         self.access: dict[str, tuple[int, ...]] = {}
         self.offering = False
+        self.columns = unit.arch.values_per_line(8)
+        self.columns_known: set[int] = set()
         self.v_freed: list[tuple[int, int]] = []  # a fetch takes its time: the last line is still read
 
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)
+
+    def columns_of(self, r: int) -> int:
+        return self.unit.arch.values_per_line(self.jobs[self.rows[r].job].head_dim)
+
+    def by_column(self, r: int) -> bool:
+        return by_column(self.unit, self.jobs[self.rows[r].job])
 
     def dispatch(self, ctx) -> bool:  # type: ignore[no-untyped-def]
         if self.dispatched == len(self.jobs) or self.dispatched - self.retired == self.unit.job_slots:
@@ -169,7 +195,7 @@ class Bench:
         if r == len(self.rows) or not self.chance(self.pace.weights):
             return False
         row, unit = self.rows[r], self.unit
-        granules = -(-len(row.kept) // unit.granule)
+        granules = granules_of(unit, self.jobs[row.job], row)
         if row.job >= self.dispatched or r - self.finished == unit.arch.rows_in_flight:
             return False
         if self.granules_used + granules > unit.granules:
@@ -188,16 +214,24 @@ class Bench:
     def fill_ring(self, ctx, t: int) -> None:  # type: ignore[no-untyped-def]
         """Weights that are seen in the ring from t on."""
         seen, size = self.seen, len(self.ring_w)
+        ctx.set(self.dut.columns.valid, 0)
 
         def store(r: int, begin: int, end: int) -> None:
             row = self.rows[r]
+            places = ranked(row.kept, self.columns_of(r)) if self.by_column(r) else range(len(row.kept))
             for j in range(begin, min(end, len(row.kept))):
-                at = (self.first_granule[r] * self.unit.granule + j) % size
+                at = (self.first_granule[r] * self.unit.granule + places[j]) % size
                 self.ring_w[at], self.ring_p[at] = row.weights[j], row.kept[j]
 
         if len(seen.emitted) < len(self.selecting) and self.chance(self.pace.ring):
             r = self.selecting[len(seen.emitted)]
-            if r < len(seen.weights) and seen.weights[r] <= t:
+            known = not self.by_column(r) or r in self.columns_known
+            if r < len(seen.weights) and seen.weights[r] <= t and not known:
+                counts = np.bincount(np.array(self.rows[r].kept) % self.columns_of(r), minlength=self.columns)
+                ctx.set(self.dut.columns.payload, {"counts": counts.tolist()})
+                ctx.set(self.dut.columns.valid, 1)
+                self.columns_known.add(r)
+            elif r < len(seen.weights) and seen.weights[r] <= t:
                 store(r, 0, self.rows[r].keys)
                 seen.emitted.append(t)
         if len(seen.dense) < len(self.dense_lines) and self.chance(self.pace.ring):
@@ -221,12 +255,13 @@ class Bench:
                 self.seen.v_lines.append(t)
         ctx.set(self.dut.v_passed, len(self.seen.v_lines) % (1 << len(self.dut.v_passed)))
 
-    def v_words(self, line: np.ndarray, part: int) -> int:
-        """M words of a part of a line; what carries no meaning is random."""
+    def v_words(self, lines: list[np.ndarray], part: int) -> int:
+        """M words of a part of a line, each column from its own ring line; what carries no meaning is random."""
         m, padded = self.unit.arch.pv.multipliers, self.unit.arch.padded_head_dim(self.head_dim)
         words = self.rng.integers(0, 4096, max(m, padded))
-        for p, row in enumerate(line):
-            words[p * padded : p * padded + self.head_dim] = row
+        for p, line in enumerate(lines):
+            if p < len(line):
+                words[p * padded : p * padded + self.head_dim] = line[p]
         return packed(words[part * m : part * m + m], 12)
 
     async def run(self, ctx, pv, most: int) -> None:  # type: ignore[no-untyped-def]
@@ -265,8 +300,9 @@ class Bench:
                 seen.first_parts.append(t)
             if ctx.get(dut.v_read.valid):
                 lines = [ctx.get(line) for line in dut.v_read.payload.lines]
-                assert len(set(lines)) == 1
-                v_read = self.v_words(self.v_memory[lines[0]], ctx.get(dut.v_read.payload.part))
+                part = ctx.get(dut.v_read.payload.part)
+                used = lines[: self.unit.arch.values_per_line(self.head_dim)]
+                v_read = self.v_words([self.v_memory[line] for line in used], part)
             seen.line_refused += ctx.get(pv.line.valid) and not ctx.get(pv.line.ready)
             if ctx.get(dut.row_finished):
                 seen.row_finished.append(t)

@@ -142,21 +142,65 @@ def test_row_across_the_end_of_the_ring() -> None:
     run(testbench)
 
 
-def test_resident_selection_of_wide_lines_is_refused() -> None:
-    """D = 8 has two V rows per line: the row stays, and says so; one whose V is fetched by row does not."""
+def test_row_without_its_columns_waits() -> None:
+    """D = 8 has two V rows per line: the row stays, and says so, until it is known how full its columns are."""
 
     async def testbench(ctx: Context, issue: PvIssue) -> None:
-        for count in ("emitted", "v_passed", "dense_lines"):
+        for count in ("v_passed", "dense_lines"):
             ctx.set(getattr(issue, count), 40)
+        ctx.set(issue.emitted, 1)
         await dispatch(ctx, issue, 8, keys=8, v_selected=1)
         await dispatch(ctx, issue, 8, keys=8)
         await push(ctx, issue, keys=8, kept=2, selecting=1)
         assert not ctx.get(issue.unsupported)
         assert ctx.get(issue.row_finished)
-        await push(ctx, issue, keys=8, kept=2, selecting=1)
+        await push(ctx, issue, keys=8, kept=4, selecting=1)
+        assert not ctx.get(issue.unsupported)
+        ctx.set(issue.emitted, 2)
         for _ in range(5):
             assert ctx.get(issue.unsupported)
             assert not ctx.get(issue.issue)
             await ctx.tick()
+        ctx.set(issue.columns.payload, {"counts": [1, 3]})
+        ctx.set(issue.columns.valid, 1)
+        await ctx.tick()
+        ctx.set(issue.columns.valid, 0)
+        finished = []
+        for _ in range(4):
+            finished.append((ctx.get(issue.issue), ctx.get(issue.row_finished)))
+            await ctx.tick()
+        assert finished == [(1, 0), (1, 0), (1, 1), (0, 0)]
+
+    run(testbench)
+
+
+def test_columns_read_lines_of_their_own() -> None:
+    """Positions 2, 3, 5, 7: column 0 has one, column 1 three, in V lines 1, 2, 3; an empty column weighs nothing."""
+
+    async def testbench(ctx: Context, issue: PvIssue) -> None:
+        ctx.set(issue.emitted, 1)
+        ctx.set(issue.v_passed, 4)
+        await dispatch(ctx, issue, 8, keys=8)
+        ctx.set(issue.columns.payload, {"counts": [1, 3]})
+        ctx.set(issue.columns.valid, 1)
+        await push(ctx, issue, keys=8, kept=4, selecting=1)
+        ctx.set(issue.columns.valid, 0)
+        ring = [(2, 10), (3, 11), (999, 4095), (5, 12), (999, 4095), (7, 13)]
+        reads, weights, word = [], [], None
+        for _ in range(6):
+            for lane in range(UNIT.arch.topk.lanes):
+                at = (word or 0) * UNIT.arch.topk.lanes + lane
+                position, weight = ring[at] if word is not None and at < len(ring) else (777, 7)
+                ctx.set(issue.ring_items.payloads[lane], position)
+                ctx.set(issue.ring_items.weights[lane], weight)
+            word = ctx.get(issue.ring_read.payload.word) if ctx.get(issue.ring_read.valid) else None
+            if ctx.get(issue.v_read.valid):
+                reads.append([ctx.get(line) for line in issue.v_read.payload.lines])
+            if ctx.get(issue.line.valid):
+                weights.append([ctx.get(weight) for weight in issue.line.payload.weights])
+            await ctx.tick()
+        assert [read[1] for read in reads] == [1, 2, 3]
+        assert reads[0][0] == 1
+        assert weights == [[10, 11], [0, 12], [0, 13]]
 
     run(testbench)

@@ -12,7 +12,7 @@ from accel.arch import load_arch
 from accel.units.engine import OUTPUT_ROWS, EngineUnit
 from accel.units.pv import ISSUE_CYCLES, NORMALISE_CYCLES, WRITER_CYCLES, PvUnit
 from rtl.pv_path import PvPath
-from tests.rtl.pv_path_bench import Job, Pace, Row, Seen, play
+from tests.rtl.pv_path_bench import Job, Pace, Row, Seen, by_column, granules_of, play
 
 TINY = EngineUnit.of(load_arch("tiny"))
 #: Four keys per weight line and V line at D = 8, items of 8 outputs, writes of 64 bytes.
@@ -49,6 +49,8 @@ def expect(unit: EngineUnit, jobs: list[Job], rows: list[Row], seen: Seen) -> Se
         keys_per_line, per_line = unit.arch.keys_per_line(dim), unit.arch.values_per_line(dim)
         fold, latency = unit.arch.pv_fold(dim), pv.latency_cycles
         lines = -(-len(row.kept) // per_line)
+        if by_column(unit, job):
+            lines = int(np.bincount(np.array(row.kept) % per_line).max())
         if row.number == 0 or job.v_selected:
             resident_lines = len(row.v_lines)
         for n in range(lines):
@@ -71,7 +73,7 @@ def expect(unit: EngineUnit, jobs: list[Job], rows: list[Row], seen: Seen) -> Se
         else:
             dense += -(-row.keys // keys_per_line)
         out.row_finished.append(t)
-        out.ring_release.append((t, -(-len(row.kept) // unit.granule)))
+        out.ring_release.append((t, granules_of(unit, job, row)))
         if job.v_selected or row.last_of_job:
             out.v_release.append((t, resident_lines))
             v_before += resident_lines
@@ -123,7 +125,7 @@ def draw(unit: EngineUnit, rng: np.random.Generator, dims: list[int], count: int
             group = int(rng.integers(1, 4))
             head, address = int(rng.integers(0, 4)), 64 * int(rng.integers(0, 1 << 20))
             selecting = bool(rng.integers(2))
-            v_selected = selecting and (unit.arch.values_per_line(dim) > 1 or bool(rng.integers(2)))
+            v_selected = selecting and bool(rng.integers(2))
             tiles = int(rng.integers(2, 4)) if rng.random() < 0.3 else 1
             for tile in range(tiles):
                 rows: list[tuple[int, list[int]]] = []

@@ -1,7 +1,7 @@
 """cocotb side of the equivalence tests: drives the stream ports of any unit and records every transfer.
 
-Runs inside the simulator. What to do is in the JSON file named by STREAM_BENCH_WORK (see harness.simulate), what
-happened goes to the one named by STREAM_BENCH_RECORD. It knows nothing of any unit.
+Runs inside the simulator. What to do is in the JSON file named by ACCEL_BENCH_WORK, what happened goes to the one named
+by ACCEL_BENCH_RECORD (see accel.verify.harness.run_bench). It knows nothing of any unit.
 """
 
 import json
@@ -67,7 +67,7 @@ class Sink:
 @cocotb.test()
 async def record_transfers(dut: Any) -> None:
     """Every run starts with two cycles of reset, so a run cut short is a reset in mid-operation for the next one."""
-    work = json.loads(Path(os.environ["STREAM_BENCH_WORK"]).read_text())
+    work = json.loads(Path(os.environ["ACCEL_BENCH_WORK"]).read_text())
     Clock(dut.clk, 10, unit="ns").start()
     records = []
     for run in work:
@@ -85,4 +85,4 @@ async def record_transfers(dut: Any) -> None:
             for port in ports:
                 port.sample(cycle, record)
         records.append(record)
-    Path(os.environ["STREAM_BENCH_RECORD"]).write_text(json.dumps(records))
+    Path(os.environ["ACCEL_BENCH_RECORD"]).write_text(json.dumps(records))

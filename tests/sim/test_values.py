@@ -13,54 +13,13 @@ from accel.lower.plan import Plan
 from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch, jobs_of
 from sim.values import Executor, JobTensors
+from tests.random_tensors import KINDS, PLANES, scaled, tensors_of
 from tests.sim.golden_machine import GoldenMachine, assert_same
 from workloads.kernels import SoftmaxAttention
 
 TINY = load_arch("tiny")
 #: The full-size arrays with a score buffer so small that 48 keys of 64 are several tiles.
 WIDE = load_arch("spatten", {"softmax.buffer_keys": 16})
-PLANES = [(12, 0), (10, 0), (8, 0), (6, 0), (4, 0), (4, 4), (6, 4), (8, 4), (10, 4)]
-KINDS = ["normal", "flat", "equal", "saturating", "peaked", "few values"]
-
-
-def words(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.ndarray:
-    """12-bit words of one character."""
-    if kind == "equal":
-        return np.full(shape, rng.integers(-2048, 2048), np.int16)
-    if kind == "saturating":
-        return rng.choice(np.array([-2048, 2047], np.int16), shape)
-    if kind == "few values":
-        return rng.integers(-1, 2, shape).astype(np.int16)
-    spread = {"normal": 300, "flat": 3, "peaked": 2000}[kind]
-    return np.clip(np.rint(rng.normal(0, spread, shape)), -2048, 2047).astype(np.int16)
-
-
-def tensors_of(jobs: Jobs, seed: int, kind: str, tokens: int) -> list[JobTensors]:
-    """Random tensors; every layer and head has its own K and V, every query row the same words in all of its tiles."""
-    rng = np.random.default_rng(seed)
-    kv: dict[tuple[int, int], tuple[np.ndarray, ...]] = {}
-    rows: dict[tuple[int, int, int], np.ndarray] = {}
-    out = []
-    for job in jobs[jobs["opcode"] == Opcode.ATTEND]:
-        name, dim = (int(job["layer"]), int(job["head"])), int(job["head_dim"])
-        if name not in kv:
-            full, v = words(rng, kind, (tokens, dim)), words(rng, kind, (tokens, dim))
-            lost = 12 - min(12, int(job["msb_bits"]))
-            kv[name] = ((full >> lost) << lost, full, v)
-        q = []
-        for r in range(int(job["queries"] * job["group"])):
-            row = (*name, int(job["q_address"]) + r * int(job["q_stride"]))
-            q.append(rows.setdefault(row, words(rng, kind, (dim,))))
-        out.append(JobTensors(np.array(q), *kv[name]))
-    return out
-
-
-def scaled(jobs: Jobs, real: float) -> Jobs:
-    """The same jobs with a score scale."""
-    from accel.numerics.quantise import encode_scale
-
-    jobs["score_mantissa"], jobs["score_shift"] = encode_scale(real, 16)
-    return jobs
 
 
 def both(arch: Arch, jobs: Jobs, tensors: list[JobTensors], seed: int = 1) -> tuple[GoldenMachine, Executor]:

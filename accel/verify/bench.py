@@ -1,0 +1,245 @@
+"""cocotb side of a run of the engine: clock, reset, registers, memory. Runs inside the simulator.
+
+What to do is in the JSON file named by ACCEL_BENCH_WORK (see ``harness.run_engine``), what happened goes to the one
+named by ACCEL_BENCH_RECORD.
+
+It wakes once per cycle, at the falling edge: there it reads the engine's outputs of this cycle and sets its inputs of
+this cycle, which the rising edge takes over. That is sound because AXI allows no combinational path from an input to an
+output, and it makes a cycle cost little more than the signals that change.
+"""
+
+import json
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.clock import Clock
+from cocotb.handle import Immediate
+from cocotb.triggers import FallingEdge, RisingEdge
+
+from accel.arch import Arch
+from accel.lower.image import Memory
+from accel.units.engine import PROGRAM_BEAT_BYTES
+from accel.verify import ports
+from accel.verify.memory import NONE, DramModel, MemoryModel, ProgramModel, RandomModel
+
+RESET_CYCLES = 2
+REGISTER_TIMEOUT_CYCLES = 1000
+
+
+class Input:
+    """An input of the engine: set only when it changes."""
+
+    def __init__(self, dut: Any, name: str, value: int = 0) -> None:
+        self._handle, self._value = getattr(dut, name), value
+        self._handle.set(Immediate(value))
+
+    def set(self, value: int) -> None:
+        if value != self._value:
+            self._value = value
+            self._handle.set(Immediate(value))
+
+
+class Output:
+    """An output of the engine."""
+
+    def __init__(self, dut: Any, name: str) -> None:
+        self._handle = getattr(dut, name)
+
+    def get(self) -> int:
+        return int(self._handle.value)
+
+
+class RegisterDriver:
+    """Writes and reads registers, one at a time; calls begin and end at a falling edge."""
+
+    def __init__(self, dut: Any) -> None:
+        self._clock = getattr(dut, ports.CLOCK)
+        self._address, self._write = (
+            {name: Input(dut, ports.registers(name)) for name in names}
+            for names in (("araddr", "arvalid"), ("awaddr", "awvalid", "wdata", "wvalid"))
+        )
+        outputs = ("awready", "wready", "arready", "rvalid", "rdata")
+        self._out = {name: Output(dut, ports.registers(name)) for name in outputs}
+        for name, value in (("wstrb", 0xF), ("bready", 1), ("rready", 1)):
+            Input(dut, ports.registers(name), value)
+
+    async def write(self, address: int, data: int) -> None:
+        """Returns in the cycle after the one in which both address and data have been taken."""
+        self._write["awaddr"].set(address)
+        self._write["wdata"].set(data)
+        open_channels = {"awvalid": "awready", "wvalid": "wready"}
+        for valid in open_channels:
+            self._write[valid].set(1)
+        for _ in range(REGISTER_TIMEOUT_CYCLES):
+            taken = [valid for valid, ready in open_channels.items() if self._out[ready].get()]
+            await FallingEdge(self._clock)
+            for valid in taken:
+                self._write[valid].set(0)
+                del open_channels[valid]
+            if not open_channels:
+                return
+        raise RuntimeError(f"register {address:#x}: write not taken in {REGISTER_TIMEOUT_CYCLES} cycles")
+
+    async def read(self, address: int) -> int:
+        self._address["araddr"].set(address)
+        self._address["arvalid"].set(1)
+        asking = True
+        for _ in range(REGISTER_TIMEOUT_CYCLES):
+            if self._out["rvalid"].get():
+                data = self._out["rdata"].get()
+                await FallingEdge(self._clock)
+                return data
+            taken = asking and self._out["arready"].get()
+            await FallingEdge(self._clock)
+            if taken:
+                asking = False
+                self._address["arvalid"].set(0)
+        raise RuntimeError(f"register {address:#x}: no answer in {REGISTER_TIMEOUT_CYCLES} cycles")
+
+
+class ReadPort:
+    """One channel's AR and R, single beats."""
+
+    def __init__(self, dut: Any, channel: int) -> None:
+        def name(signal: str) -> str:
+            return ports.read(channel, signal)
+
+        self.arvalid, self.araddr, self.rready = (Output(dut, name(s)) for s in ("arvalid", "araddr", "rready"))
+        self.arready, self.rvalid, self.rdata = (Input(dut, name(s)) for s in ("arready", "rvalid", "rdata"))
+        _hold(dut, name, rlast=1, rresp=0, rid=0)
+        self.under_way: deque[int] = deque()  # addresses taken whose data have not been given
+
+
+class WritePort:
+    """AW, W and B, single beats."""
+
+    def __init__(self, dut: Any) -> None:
+        outputs = ("awvalid", "awaddr", "wvalid", "wdata", "wstrb", "bready")
+        self.awvalid, self.awaddr, self.wvalid, self.wdata, self.wstrb, self.bready = (
+            Output(dut, ports.write(s)) for s in outputs
+        )
+        self.awready, self.wready, self.bvalid = (Input(dut, ports.write(s)) for s in ("awready", "wready", "bvalid"))
+        _hold(dut, ports.write, bresp=0, bid=0)
+        self.unanswered = 0
+
+
+class ProgramPort:
+    """AR and R, bursts."""
+
+    def __init__(self, dut: Any) -> None:
+        self.arvalid, self.araddr, self.arlen, self.rready = (
+            Output(dut, ports.program(s)) for s in ("arvalid", "araddr", "arlen", "rready")
+        )
+        self.rvalid, self.rdata, self.rlast = (Input(dut, ports.program(s)) for s in ("rvalid", "rdata", "rlast"))
+        _hold(dut, ports.program, arready=1, rresp=0, rid=0)
+
+
+def _hold(dut: Any, name: Any, **values: int) -> None:
+    """Set inputs that never change; the engine may leave out those that it does not look at."""
+    for signal, value in values.items():
+        if hasattr(dut, name(signal)):
+            Input(dut, name(signal), value)
+
+
+class Bench:
+    """Everything around the engine during one run from reset."""
+
+    def __init__(self, dut: Any, arch: Arch, work: dict[str, Any]) -> None:
+        self._dut, self._work = dut, work
+        self._clock = getattr(dut, ports.CLOCK)
+        self._atom_bytes = arch.memory_spec.access_bytes
+        self._memory = Memory.load(Path(work["memory"]))
+        self._model: MemoryModel = DramModel(arch)
+        self._program_model = ProgramModel(PROGRAM_BEAT_BYTES)
+        if work["mode"] == "random":
+            self._model = RandomModel(arch, work["seed"])
+            self._program_model = ProgramModel(PROGRAM_BEAT_BYTES, np.random.default_rng(work["seed"]))
+        self._reads = [ReadPort(dut, channel) for channel in range(arch.memory_spec.channels)]
+        self._write, self._program = WritePort(dut), ProgramPort(dut)
+        self._registers = RegisterDriver(dut)
+        self._interrupt = Output(dut, ports.INTERRUPT)
+        self._events = [(name, Output(dut, name)) for name in work["events"]]
+        self._writes: list[tuple[int, int, int, int]] = []
+
+    async def run(self) -> dict[str, Any]:
+        reset = Input(self._dut, ports.RESET, 1)
+        for _ in range(RESET_CYCLES):
+            await FallingEdge(self._clock)
+        reset.set(0)
+        await FallingEdge(self._clock)
+        address = self._work["program_address"]
+        await self._registers.write(ports.PROGRAM_LOW, address & 0xFFFF_FFFF)
+        await self._registers.write(ports.PROGRAM_HIGH, address >> 32)
+        await self._registers.write(ports.CONTROL, ports.START)
+
+        t, events = 1 - ports.START_CYCLES, []
+        while not (finished := bool(self._interrupt.get())) and t < self._work["max_cycles"]:
+            self._cycle(t)
+            if self._events:  # only here, as they may depend on this cycle's inputs
+                await RisingEdge(self._clock)
+                events += [(name, t) for name, signal in self._events if signal.get()]
+            await FallingEdge(self._clock)
+            t += 1
+        counters = {}
+        if finished:
+            counters = {name: await self._registers.read(at) for name, at in self._work["counters"].items()}
+        return {"finished": finished, "cycles": t, "writes": self._writes, "counters": counters, "events": events}
+
+    def _cycle(self, t: int) -> None:
+        """Read the outputs of cycle ``t`` and set its inputs."""
+        ready, done = self._model.ready, self._model.done
+        reads, given = {}, 0
+        for channel, port in enumerate(self._reads):
+            taking, giving = ready >> channel & 1, done >> channel & 1
+            port.arready.set(taking)
+            port.rvalid.set(giving)
+            if giving:
+                data = self._memory.read(port.under_way[0], self._atom_bytes)
+                port.rdata.set(int.from_bytes(data, "little"))
+                if port.rready.get():
+                    given |= 1 << channel
+                    port.under_way.popleft()
+            if taking and port.arvalid.get():
+                reads[channel] = address = port.araddr.get()
+                port.under_way.append(address)
+        write = self._write
+        offered = write.awaddr.get() if write.awvalid.get() and write.wvalid.get() else NONE
+        taken = self._model.cycle(t, reads, given, offered)
+        write.awready.set(taken)
+        write.wready.set(taken)
+        write.bvalid.set(write.unanswered > 0)
+        if write.unanswered and write.bready.get():
+            write.unanswered -= 1
+        if taken:
+            word, strobes = write.wdata.get(), write.wstrb.get()
+            self._memory.write(offered, word.to_bytes(self._atom_bytes, "little"), strobes)
+            self._writes.append((t, offered, word, strobes))
+            write.unanswered += 1
+        self._program_cycle(t)
+
+    def _program_cycle(self, t: int) -> None:
+        port = self._program
+        beat = self._program_model.offer(t)
+        port.rvalid.set(beat is not None)
+        if beat is not None:
+            address, last = beat
+            port.rdata.set(int.from_bytes(self._memory.read(address, PROGRAM_BEAT_BYTES), "little"))
+            port.rlast.set(last)
+            if port.rready.get():
+                self._program_model.give()
+        if port.arvalid.get():
+            self._program_model.take(t, port.araddr.get(), port.arlen.get() + 1)
+
+
+@cocotb.test()
+async def run_programs(dut: Any) -> None:
+    """Every run starts with a reset, so a run cut short is a reset in mid-operation for the next one."""
+    work = json.loads(Path(os.environ["ACCEL_BENCH_WORK"]).read_text())
+    arch = Arch.model_validate(work["arch"])
+    Clock(getattr(dut, ports.CLOCK), 10, unit="ns", impl="gpi").start()
+    records = [await Bench(dut, arch, run).run() for run in work["runs"]]
+    Path(os.environ["ACCEL_BENCH_RECORD"]).write_text(json.dumps(records))

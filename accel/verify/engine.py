@@ -1,0 +1,137 @@
+"""Whole programs on the engine's Verilog."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from accel.lower.image import Memory, Tensors, memory_image, read_outputs
+from accel.program import Flag, Jobs, Opcode, Program
+from accel.units.softmax import OUTPUT_BITS
+from accel.verify import ports
+from accel.verify.harness import run_bench
+
+PROGRAM_ADDRESS = 1 << 40  # far above all tensors
+MAX_CYCLES = 1_000_000
+Mode = Literal["dram", "random"]
+
+
+class Case(NamedTuple):
+    """A program and one set of tensors per attend job."""
+
+    program: Program
+    tensors: Sequence[Tensors]
+
+
+class Write(NamedTuple):
+    """An access that the write port took in ``cycle``: a memory access's bytes, and which of them are written."""
+
+    cycle: int
+    address: int
+    data: bytes
+    strobes: int
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One program from reset to interrupt.
+
+    Attributes:
+        finished: whether the interrupt came before the limit of cycles.
+        cycles: the cycle of the interrupt; cycle 0 is where the program starts (``ports.START_CYCLES``).
+        writes: all accesses of the write port, in order. outputs: what they left in memory, per attend job, int16
+            (rows, dim); see :func:`accel.lower.image.read_outputs`.
+        counters: by name. events: (output, cycle) of each cycle in which an observed output was not 0.
+    """
+
+    finished: bool
+    cycles: int
+    writes: list[Write]
+    outputs: list[NDArray[np.int16]]
+    counters: dict[str, int]
+    events: list[tuple[str, int]]
+
+
+def run_engine(
+    arch: Arch, verilog: str, cases: Sequence[Case], mode: Mode = "dram", seed: int = 1, *,
+    events: Sequence[str] = (), counters: Mapping[str, int] = ports.COUNTERS, max_cycles: int = MAX_CYCLES,
+    name: str = "engine", builds: Path | None = None,
+) -> list[EngineRun]:  # fmt: skip
+    """Run each case from reset on the module ``name`` of the text ``verilog``, all in one simulation.
+
+    Args:
+        mode: what is behind the memory ports: ``dram``, the simulator's memory, or ``random`` latencies.
+        seed: of the latencies, and of all registers that are not reset.
+        events: outputs whose cycles are recorded. counters: registers read at the end, name -> address.
+        builds: see :func:`accel.verify.harness.run_bench`.
+
+    Raises:
+        UserError: tensors that memory cannot hold (:func:`accel.lower.image.memory_image`).
+        RuntimeError: the build or the simulation fails.
+    """
+    images = [memory_image(arch, case.program.jobs, case.tensors) for case in cases]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = []
+        for i, (case, image) in enumerate(zip(cases, images, strict=True)):
+            image.write(PROGRAM_ADDRESS, case.program.encode())
+            image.save(path := Path(folder, f"{i}.npz"))
+            runs.append(
+                {
+                    "memory": str(path), "program_address": PROGRAM_ADDRESS, "mode": mode, "seed": seed + i,
+                    "max_cycles": max_cycles, "events": list(events), "counters": dict(counters),
+                }
+            )  # fmt: skip
+        work = {"arch": arch.model_dump(), "runs": runs}
+        records = run_bench(verilog, name, "accel.verify.bench", work, seed, builds)
+    atom_bytes = arch.memory_spec.access_bytes
+    out = []
+    for case, image, record in zip(cases, images, records, strict=True):
+        writes = [Write(t, at, data.to_bytes(atom_bytes, "little"), s) for t, at, data, s in record["writes"]]
+        for write in writes:
+            image.write(write.address, write.data, write.strobes)
+        events_seen = [(name, t) for name, t in record["events"]]
+        out.append(
+            EngineRun(
+                record["finished"], record["cycles"], writes, read_outputs(image, case.program.jobs),
+                record["counters"], events_seen,
+            )
+        )  # fmt: skip
+    return out
+
+
+def written_outputs(jobs: Jobs, writes: Sequence[Write]) -> list[NDArray[np.int16]]:
+    """Output rows of each attend job that was worked on, int16 (rows, dim), also where later jobs wrote over them.
+
+    Args:
+        jobs: without the jobs of pruned heads (``Recorded.jobs`` of the simulator's executor).
+        writes: of one run, in order.
+
+    Raises:
+        RuntimeError: a write where another one is due, or too many or too few.
+    """
+    waiting = iter(writes)
+    out: list[NDArray[np.int16]] = []
+    for number, job in enumerate(jobs[jobs["opcode"] == Opcode.ATTEND]):
+        dim = int(job["head_dim"])
+        rows = int(job["queries"]) * int(job["group"]) if job["flags"] & Flag.LAST_TILE else 0
+        size, data = dim * OUTPUT_BITS // 8, b""
+        for r in range(rows):
+            start, row = int(job["output_address"]) + r * int(job["output_stride"]), Memory()
+            at = start
+            while at < start + size:
+                write = next(waiting, None)
+                if write is None or write.address != at:
+                    found = "none" if write is None else f"{write.address:#x} in cycle {write.cycle}"
+                    raise RuntimeError(f"attend job {number}, row {r}: write to {at:#x} expected, {found} found")
+                row.write(at, write.data, write.strobes)
+                at += len(write.data)
+            data += row.read(start, size)
+        out.append(np.frombuffer(data, "<i2").astype(np.int16).reshape(rows, dim))
+    if (write := next(waiting, None)) is not None:
+        raise RuntimeError(f"write to {write.address:#x} in cycle {write.cycle} after the last output")
+    return out

@@ -27,7 +27,7 @@ class ErrorCode(enum.IntEnum):
 
     meaning: str
 
-    def __new__(cls, value: int, meaning: str) -> "ErrorCode":
+    def __new__(cls, value: int, meaning: str = "") -> "ErrorCode":
         code = int.__new__(cls, value)
         code._value_ = value
         code.meaning = meaning

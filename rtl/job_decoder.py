@@ -1,5 +1,8 @@
 """A job's 128 bytes to what the units need of it, with everything checked that the job alone tells."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -25,7 +28,7 @@ STATIC_CODES = tuple(c for c in ErrorCode if c in (ErrorCode.BUS, *range(ErrorCo
 
 def job_bytes_layout() -> data.FlexibleLayout:
     """The fields of :data:`accel.program.JOB` where they lie in its bytes."""
-    fields = JOB.fields or {}
+    fields: Mapping[str, Any] = JOB.fields or {}
     return data.FlexibleLayout(
         8 * JOB.itemsize, {name: data.Field(8 * kind.itemsize, 8 * at) for name, (kind, at, *_) in fields.items()}
     )
@@ -70,11 +73,11 @@ class JobDecoder(wiring.Component):
     raw : In(stream of raw_job_layout, always_ready).
     decoded : Out(stream of decoded_layout, always_ready).
 
-    Latency 2 cycles, one job per cycle. In the first it multiplies and adds, in the second it compares. No input reaches
-    an output within the cycle.
+    Latency 2 cycles, one job per cycle. In the first it multiplies and adds, in the second it compares. No input
+    reaches an output within the cycle.
 
-    Counts that stop nothing by being large are brought down to what means the same: first_visible to keys, keep_ratio to
-    65536, keep_values and keep to 2^17 - 1.
+    Counts that stop nothing by being large are brought down to what means the same: first_visible to keys, keep_ratio
+    to 65536, keep_values and keep to 2^17 - 1.
     """
 
     def __init__(self, unit: EngineUnit):

@@ -21,7 +21,7 @@ assert JOB.itemsize == 2 * PROGRAM_ALIGN_BYTES
 
 
 def raw_job_layout() -> data.StructLayout:
-    """A job's bytes, lowest first. last: it is the one after the program's last job. error: some of it was read badly."""
+    """A job's bytes, lowest first. last: it is behind the program's last job. error: some of it was read badly."""
     return data.StructLayout({"bytes": 8 * JOB.itemsize, "last": 1, "error": 1})
 
 

@@ -44,14 +44,14 @@ class Registers(wiring.Component):
     done : In(1), pulse of the sequencer. error_code, error_job : In. Taken with it.
     cycle : Out(64). n in cycle n; from the cycle after ``done`` it stays.
     interrupt : Out(1). Level, a register: some enabled event has not been cleared.
-    One input per counter but ``cycles``, by its name: how many events this cycle has. 1 bit, but ``read_accesses``, which
-        counts up to the number of channels. Counted from cycle 0 to that of ``done``, both included.
+    One input per counter but ``cycles``, by its name: how many events this cycle has. 1 bit, but ``read_accesses``,
+        which counts up to the number of channels. Counted from cycle 0 to that of ``done``, both included.
 
     AXI4-Lite: address and data of a write may come in any order; one of each is held. The write is carried out in the
     cycle after both are there and the response before it was taken, the response stands a cycle later. A read is
     answered in the cycle after it was taken, one every two cycles. SLVERR: a write to what is not writable, a start
-    while busy, any access to an unknown word; it has no effect (and reads 0). Strobes are obeyed. Reading the low word of
-    a counter keeps its high word for the read of that.
+    while busy, any access to an unknown word; it has no effect (and reads 0). Strobes are obeyed. Reading the low word
+    of a counter keeps its high word for the read of that.
 
     No ready depends on an input in the same cycle.
     """

@@ -1,6 +1,6 @@
 """The program's jobs in order: dispatched to the units, or carried out on the token and head state."""
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,9 +18,9 @@ __all__ = ["Sequencer", "operation_layout"]
 
 
 def operation_layout() -> data.StructLayout:
-    """What is asked of the state. op: a :class:`~accel.units.sequencer.StateOperation`. keep: of the prunes. live: tokens
-    that are alive (RESTART: from now on). restart: PRUNE_TOKENS among all live tokens, which are also meant when no list
-    is stored; PRUNE_HEADS among all heads.
+    """What is asked of the state. op: a :class:`~accel.units.sequencer.StateOperation`. keep: of the prunes. live:
+    tokens that are alive (RESTART: from now on). restart: PRUNE_TOKENS among all live tokens, also when no list is
+    stored; PRUNE_HEADS among all heads.
     """
     return data.StructLayout(
         {"op": range(max(StateOperation) + 1), "keep": COUNT_BITS, "live": COUNT_BITS, "restart": 1}
@@ -43,10 +43,11 @@ class Sequencer(wiring.Component):
     format_change : Out(1). Pulse with such a dispatch, and with a program's first.
     retired : In(1), pulse per job, in order. row_accumulated, row_written : In(1), pulse per row of every job.
     live_heads : In. One bit per head.
-    op : Out(stream of operation_layout). op_done : In(1), pulse, a cycle or more after the operation was taken.
-    all_tokens : Out(1). Pulse: the list is now all tokens. live : Out. Level: tokens alive, new from the cycle after
-        that pulse, or after the op_done of a RESTART.
-    list_length, version : In. Levels, of the stored list; new from the cycle after op_done.
+    op : Out(stream of operation_layout). op_done : In(1), pulse, a cycle or more after it was taken. A
+        PRUNE_TOKENS says ``restart`` too when no list is stored.
+    all_tokens : Out(1). Pulse: the list is now all tokens.
+    live : Out. Level: tokens alive, new from the cycle after that, or after a RESTART was taken.
+    list_length, version : In. Levels, of the stored list. New in the cycle after op_done or before, as ``live_heads``.
     write_idle : In(1). Level: every write was answered.
     memory_error : In(1), pulse: an access of another port was answered with an error.
     done : Out(1). Pulse. error_code, error_job : Out. With it: an ErrorCode (0: the program has ended) and the job.
@@ -55,26 +56,26 @@ class Sequencer(wiring.Component):
 
     Times (max-plus; ``start`` in cycle 0; all conditions on pulses are registered, so they hold from the cycle after):
 
-    F(i), job i is at the front:   F(i) = max(b(i) + DECODE_CYCLES, E(i-1) + 1), b: its last beat, from ProgramReader
-    E(i), job i leaves the front, which is ProgramReader's pop(i):
+    F(i), job i is at the front    F(i) = max(b(i) + DECODE_CYCLES, N(i-1)), b: its last beat, from ProgramReader
+    E(i), it leaves the front: ProgramReader's pop(i).  N(i), first cycle of the next: E(i) + 1 but for operations
       pruned head      E = F
       attend           E = D = max(H, R(j - job_slots) + 1) for the j-th dispatched job, R(j): its ``retired``
                        of another format than the job before: D = max(H, R(j-1) + 1)
                        H = F, or with HALVE: H = C(HALVE) + 1
-      TOKENS           E = F, ``all_tokens``; with RESTART: E = C(RESTART)
-      prunes           E = C
-    An operation is taken at T (when the state is ready) and done at C = T + its cycles:
-      HALVE            T = max(F, A + 1), A: last ``row_accumulated`` of all rows dispatched
-      RESTART          T = max(F, A + 1, W + 1), W: last ``row_written`` of all rows dispatched
-      PRUNE_TOKENS     T = max(F, A + 1, R(p) + 1), p: the last job dispatched before the PRUNE_TOKENS before this one
-      PRUNE_HEADS      T = max(F, W + 1)
+      TOKENS           E = F, ``all_tokens``
+      operation        E = T, N = C + 1: taken at T, done at C = T + its cycles
+    T, in which the state has to be ready for it, of
+      HALVE            max(F, A + 1), A: last ``row_accumulated`` of all rows dispatched
+      RESTART          max(F, A + 1, W + 1), W: last ``row_written`` of all rows dispatched
+      PRUNE_TOKENS     max(F, A + 1, R(p) + 1), p: the last job dispatched before the PRUNE_TOKENS before this one
+      PRUNE_HEADS      max(F, W + 1)
     END                done = the first cycle from max(F, R(last) + 1) on in which ``write_idle``
 
     A job that is illegal stops the program at F: nothing more is dispatched, what was read ahead is dropped, jobs under
     way finish, and ``done`` comes with the code. So does an error of the header or the memory. END before the last job
     ends the program too, once what was read ahead has come.
-    No input but ``write_idle`` (to done), ``live_heads``, ``list_length`` (to dispatch, op, all_tokens, format_change) and
-    ``version`` (to dispatch.payload) reaches an output within the cycle; those are registers of the state.
+    Within the cycle ``write_idle`` reaches done; ``live_heads`` and ``list_length`` reach the valids of dispatch and
+    op, all_tokens and format_change; ``version`` reaches dispatch.payload. All are registers where they come from.
     """
 
     def __init__(self, unit: EngineUnit):
@@ -119,7 +120,7 @@ class Sequencer(wiring.Component):
             queue.i.valid.eq(decoder.decoded.valid),
             queue.i.payload.eq(decoder.decoded.payload),
         ]
-        front = self._front = queue.o.payload
+        self._front = queue.o.payload
 
         running, draining, operating = Signal(), Signal(), Signal()
         at_front, leave, fail = Signal(), Signal(), Signal()
@@ -168,8 +169,6 @@ class Sequencer(wiring.Component):
             self._act(m, leave, draining)
         with m.If(fail):
             m.d.sync += [draining.eq(1), self.error_job.eq(job_number)]
-        with m.If(operating & self.op_done):
-            self._operation_done(m, leave)
         with m.If(draining & self._none_under_way & (reader.held == 0) & reader.quiet & self.write_idle):
             m.d.comb += self.done.eq(1)
         return m
@@ -243,8 +242,7 @@ class Sequencer(wiring.Component):
             with m.Elif(~job.first_tile & ~self._carrying):
                 m.d.comb += code.eq(ErrorCode.TILE_ORDER)
             with m.Elif(job.list & self._stored):
-                with m.If(front.end > self.list_length):
-                    m.d.comb += code.eq(ErrorCode.KEEP_LIST)
+                m.d.comb += code.eq(Mux(front.end > self.list_length, ErrorCode.KEEP_LIST, ErrorCode.NONE))
             with m.Elif(front.end > self.live):
                 with m.If(job.list):
                     m.d.comb += code.eq(ErrorCode.KEEP_LIST)
@@ -267,15 +265,20 @@ class Sequencer(wiring.Component):
             self.op.payload.restart.eq(front.restart),
         ]
 
-        def operate(op: StateOperation, ready: Value) -> None:
-            m.d.comb += [self.op.payload.op.eq(op), self.op.valid.eq(ready)]
+        def operate(op: StateOperation, ready: Value, leaving: bool = True) -> Value:
+            """Ask for an operation; whether it is taken. What follows may change at once: the next job comes to the
+            front only when it is done.
+            """
+            m.d.comb += [self.op.payload.op.eq(op), self.op.valid.eq(ready), leave.eq(ready & self.op.ready & leaving)]
+            return ready & self.op.ready
 
         with m.Switch(front.opcode):
             with m.Case(Opcode.ATTEND):
                 with m.If(self._pruned):
                     m.d.comb += leave.eq(1)
                 with m.Elif(front.halve & ~self._halved):
-                    operate(StateOperation.HALVE, self._all_added)
+                    taken = operate(StateOperation.HALVE, self._all_added, leaving=False)
+                    m.d.sync += self._halved.eq(taken)
                 with m.Elif(self._slot_free & (self._same_format | self._none_under_way)):
                     m.d.comb += [leave.eq(1), self.dispatch.valid.eq(1), self.format_change.eq(~self._same_format)]
             with m.Case(Opcode.TOKENS):
@@ -284,10 +287,12 @@ class Sequencer(wiring.Component):
                     operate(StateOperation.RESTART, self._all_added & self._all_written)
                 with m.Else():
                     m.d.comb += [leave.eq(1), self.all_tokens.eq(1)]
+                with m.If(leave):
                     m.d.sync += [self.live.eq(job.keys), self._stored.eq(0)]
             with m.Case(Opcode.PRUNE_TOKENS):
-                operate(StateOperation.PRUNE_TOKENS, self._all_added & self._version_free)
                 m.d.comb += self.op.payload.restart.eq(front.restart | ~self._stored)
+                with m.If(operate(StateOperation.PRUNE_TOKENS, self._all_added & self._version_free)):
+                    m.d.sync += self._stored.eq(1)
             with m.Case(Opcode.PRUNE_HEADS):
                 operate(StateOperation.PRUNE_HEADS, self._all_written)
             with m.Case(Opcode.END):
@@ -295,17 +300,3 @@ class Sequencer(wiring.Component):
                     m.d.sync += draining.eq(1)
                 with m.Elif(self._none_under_way & self.write_idle):
                     m.d.comb += [leave.eq(1), self.done.eq(1)]
-
-    def _operation_done(self, m: Module, leave: Signal) -> None:
-        front = self._front
-        with m.Switch(front.opcode):
-            with m.Case(Opcode.ATTEND):
-                m.d.sync += self._halved.eq(1)
-            with m.Case(Opcode.TOKENS):
-                m.d.comb += leave.eq(1)
-                m.d.sync += [self.live.eq(front.job.keys), self._stored.eq(0)]
-            with m.Case(Opcode.PRUNE_TOKENS):
-                m.d.comb += leave.eq(1)
-                m.d.sync += self._stored.eq(1)
-            with m.Case(Opcode.PRUNE_HEADS):
-                m.d.comb += leave.eq(1)

@@ -8,7 +8,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.attention import values_kept
 from accel.numerics.quantise import PLANES, check_planes
-from accel.program import Flag, Fused, Lsb, Opcode, Side, ValueFetch
+from accel.program import JOB, Flag, Fused, Lsb, Opcode, Side, ValueFetch
 from accel.registers import ErrorCode
 from accel.units.engine import EngineUnit
 from accel.units.fetcher import record_bytes, row_stride_bytes
@@ -119,12 +119,7 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
 
 def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
     """All that a job alone does wrong."""
-    full: dict[str, Any] = dict.fromkeys(
-        "opcode flags lsb value_fetch msb_bits lsb_bits value_bits fused head group head_dim queries keys first_key "
-        "first_visible keep_values threshold score_mantissa score_shift q_address k_msb_address k_lsb_address v_address "
-        "output_address q_stride output_stride side".split(), 0,
-    )  # fmt: skip
-    j = full | item
+    j: dict[str, Any] = dict.fromkeys((name for name in JOB.names or () if name != "reserved"), 0) | item
     wrong: set[ErrorCode] = set()
 
     def refuse(code: ErrorCode, *conditions: bool) -> None:

@@ -13,8 +13,8 @@ from rtl.sequencer import Sequencer
 
 @dataclass
 class Memory:
-    """Answers bursts in order. ``bad``: beat addresses that are answered with SLVERR. ``cut``: burst addresses whose RLAST
-    comes a beat early. ``hurry``: no random delays.
+    """Answers bursts in order. ``bad``: beat addresses that are answered with SLVERR. ``cut``: burst addresses whose
+    RLAST comes a beat early. ``hurry``: no random delays.
     """
 
     base: int
@@ -166,7 +166,7 @@ class Bench:
 
 
 class State:
-    """What the state tells the sequencer: heads alive, stored list. Which heads survive is made up from what was asked."""
+    """What the state tells the sequencer: heads alive, stored list. Which heads survive is made up."""
 
     def __init__(self, max_heads: int) -> None:
         self.max_heads = max_heads
@@ -184,6 +184,6 @@ class State:
 
 
 def survivors(keep: int, max_heads: int) -> int:
-    """Heads left: the upper ``keep``, so that pairs are cut in two and the first of a pair goes first."""
+    """Heads left: the upper ``keep``, or the last but one. So an odd number cuts a pair in two."""
     keep = min(keep, max_heads)
-    return ((1 << keep) - 1) << (max_heads - keep)
+    return 1 << (max_heads - 2) if keep == 1 else ((1 << keep) - 1) << (max_heads - keep)

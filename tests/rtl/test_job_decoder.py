@@ -67,7 +67,7 @@ def test_legal_jobs(name: str) -> None:
 
 def test_jobs_of_the_state() -> None:
     arch = ARCHS["tiny"]
-    items = [
+    items: list[Item] = [
         {"opcode": Opcode.TOKENS, "keys": 64, "flags": Flag.RESTART},
         {"opcode": Opcode.TOKENS, "keys": 65},
         {"opcode": Opcode.PRUNE_TOKENS, "keep_values": (1 << 32) - 1},
@@ -86,7 +86,8 @@ def test_jobs_of_the_state() -> None:
 
 
 def test_what_the_reader_says() -> None:
-    good, end = random_attend(np.random.default_rng(0), ARCHS["tiny"]), {"opcode": int(Opcode.END)}
+    good = random_attend(np.random.default_rng(0), ARCHS["tiny"])
+    end: Item = {"opcode": int(Opcode.END)}
     assert [g.error for g in decode(ARCHS["tiny"], [good, end], last=1)] == [ErrorCode.NO_END, ErrorCode.NONE]
     assert [g.error for g in decode(ARCHS["tiny"], [good, end], error=1)] == [ErrorCode.BUS, ErrorCode.BUS]
 
@@ -158,14 +159,15 @@ def test_each_fault_has_its_code() -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "small K ring"])
 def test_random_faults(name: str) -> None:
-    """One field of a legal job changed at random: refused with a code that holds, or legal for the program's check too."""
+    """One field of a legal job changed at random: refused with a code that holds, or legal for the check too."""
     arch, rng = ARCHS[name], np.random.default_rng(3)
     items = []
     for _ in range(250):
         item = random_attend(rng, arch)
         field = list(item)[rng.integers(1, len(item))]
         width = {"u1": 8, "u2": 16, "u4": 32, "u8": 63}[jobs_of([item]).dtype[field].str[1:]]
-        item[field] = int(rng.choice([0, 1, (1 << width) - 1, 1 << rng.integers(width), rng.integers(1 << width)]))
+        some = [0, 1, (1 << width) - 1, 1 << int(rng.integers(width)), int(rng.integers(1 << width))]
+        item[field] = some[rng.integers(len(some))]
         items.append(item)
     refused = 0
     for item, got in zip(items, decode(arch, items), strict=True):

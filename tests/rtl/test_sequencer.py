@@ -37,15 +37,12 @@ class Rules:
     def __init__(self, arch: Arch, items: list[Item], bench: Bench) -> None:
         self.bench, self.items = bench, [*items, {"opcode": int(Opcode.END)}]
         self.leaves: list[int] = []
+        self.next = 0  # earliest cycle in which the next job is at the front
         self.dispatched: list[tuple[int, Item, Item, bool]] = []  # cycle, job, format, change
         self.ops: list[tuple[int, dict[str, int]]] = []
         self.all_tokens: list[int] = []
         self.error: tuple[int, int] | None = None
         self.end = -1
-        ends = [t for t, address, last in bench.memory.beats if last and (address + 32 - bench.memory.base) % 128 == 64]
-        self.received = (
-            ends[1:] if (bench.memory.base + 64) % 128 else ends
-        )  # the header's own last beat is one of them
         self.received = [t for t, address, last in bench.memory.beats if (address - bench.memory.base) % 128 == 32][1:]
         self._run(arch)
 
@@ -55,13 +52,14 @@ class Rules:
         return times[rows - 1] if rows else -1
 
     def _operation(self, op: StateOperation, earliest: int, **payload: int) -> int:
-        """The cycle in which it is done."""
+        """The cycle in which it is taken; the next job may be at the front a cycle after it is done."""
         at = earliest
         while not self.bench.op_ready[at]:
             at += 1
         number = len(self.ops)
         self.ops.append((at, {"op": op} | payload))
-        return self.bench.ops[number][1]
+        self.next = self.bench.ops[number][1] + 1
+        return at
 
     def _run(self, arch: Arch) -> None:
         bench, retired = self.bench, self.bench.retired
@@ -70,7 +68,7 @@ class Rules:
         heads = (1 << arch.max_heads) - 1
         form: Item | None = None
         for i, item in enumerate(self.items):
-            front = max(self.received[i] + DECODE_CYCLES, self.leaves[-1] + 1 if self.leaves else 0)
+            front = max(self.received[i] + DECODE_CYCLES, self.next)
             opcode, flags = item["opcode"], item.get("flags", 0)
             restart = bool(flags & Flag.RESTART)
             keep = item.get("keep_values", 0)
@@ -109,7 +107,7 @@ class Rules:
                 job, new = expected(arch, item)
                 head = item["head"]
                 if item["group"] == 1 and not heads >> head & 1:
-                    self.leaves.append(front)
+                    self._leave(front)
                     continue
                 if item["fused"] == Fused.FIRST and item["group"] == 1 and not heads >> (head + 1) & 1:
                     return self._stop(front, ErrorCode.FUSED, i)
@@ -120,10 +118,14 @@ class Rules:
                     return self._stop(front, ErrorCode.LIVE, i)
                 at = front
                 if flags & Flag.HALVE:
-                    at = self._operation(
-                        StateOperation.HALVE, max(front, added), keep=min(keep, (1 << 17) - 1), live=live,
+                    self._operation(
+                        StateOperation.HALVE,
+                        max(front, added),
+                        keep=min(keep, (1 << 17) - 1),
+                        live=live,
                         restart=int(restart),
-                    ) + 1  # fmt: skip
+                    )
+                    at = self.next
                 count = len(self.dispatched)
                 if form is not None and form != new and count:
                     at = max(at, retired[count - 1] + 1)
@@ -132,8 +134,12 @@ class Rules:
                 job |= {"list": int(job["list"] and stored), "version": version}
                 self.dispatched.append((at, job, new, form != new))
                 form = new
-            self.leaves.append(at)
+            self._leave(at)
         return None
+
+    def _leave(self, at: int) -> None:
+        self.leaves.append(at)
+        self.next = max(self.next, at + 1)
 
     def _stop(self, at: int, code: ErrorCode, job: int) -> None:
         self.error = (int(code), job)
@@ -237,3 +243,148 @@ def test_every_cycle_of_a_program(seed: int, hurry: bool, slow: bool) -> None:
 def test_programs_with_faults_of_the_state(seed: int) -> None:
     items = random_program(np.random.default_rng(seed), 25, True)
     Rules(TINY, items, play(items, seed)).check()
+
+
+# ---- what ends a program otherwise -----------------------------------------------------------------------------------
+RESTART: Item = {"opcode": int(Opcode.TOKENS), "keys": 20, "flags": int(Flag.RESTART)}
+
+
+def job(**fixed: int) -> Item:
+    """A legal job that any other may follow."""
+    few = {"flags": BOTH, "head": 0, "first_key": 0, "head_dim": 8, "lsb": 0, "queries": 1}
+    return attend(np.random.default_rng(0), **(few | fixed))
+
+
+def pair(**second: int) -> list[Item]:
+    first = job(fused=Fused.FIRST, side=Side.FIRST)
+    return [first, first | {"head": 1, "fused": int(Fused.SECOND), "side": int(Side.SECOND)} | second]
+
+
+PRUNE_HEAD_0: Item = {"opcode": int(Opcode.PRUNE_HEADS), "keep_values": 3, "flags": int(Flag.RESTART)}
+PRUNE_TO_HEAD_2: Item = PRUNE_HEAD_0 | {"keep_values": 1}
+PRUNE_TOKENS: Item = {"opcode": int(Opcode.PRUNE_TOKENS), "keep_values": 4}
+FAULTS: dict[str, tuple[list[Item], ErrorCode, int]] = {
+    "illegal in itself": ([RESTART, job(), job(head=9), job()], ErrorCode.HEADS, 2),
+    "illegal, though its head is gone": ([RESTART, PRUNE_HEAD_0, job(keys=0)], ErrorCode.KEYS, 2),
+    "more keys than alive": ([RESTART, job(keys=21)], ErrorCode.LIVE, 1),
+    "adds to scores, but none is alive": ([job(flags=BOTH | Flag.ACCUMULATE)], ErrorCode.LIVE, 0),
+    "prune of nothing": ([PRUNE_TOKENS], ErrorCode.LIVE, 0),
+    "beyond the stored list": ([RESTART, PRUNE_TOKENS, job(flags=BOTH | Flag.KEEP_LIST)], ErrorCode.KEEP_LIST, 2),
+    "beyond the list of all": ([RESTART, job(flags=BOTH | Flag.KEEP_LIST, keys=21)], ErrorCode.KEEP_LIST, 1),
+    "no list when none is alive": ([job(flags=BOTH | Flag.KEEP_LIST)], ErrorCode.KEEP_LIST, 0),
+    "fewer tokens": ([RESTART, {"opcode": int(Opcode.TOKENS), "keys": 19}], ErrorCode.SHRINK, 1),
+    "tile without the tile before": ([RESTART, job(), job(flags=Flag.LAST_TILE)], ErrorCode.TILE_ORDER, 2),
+    "second without first": ([RESTART, pair()[1]], ErrorCode.FUSED, 1),
+    "first without second": ([RESTART, pair()[0], job()], ErrorCode.FUSED, 2),
+    "first, then the end": ([RESTART, pair()[0]], ErrorCode.FUSED, 2),
+    "first, then an operation": ([RESTART, pair()[0], RESTART], ErrorCode.FUSED, 2),
+    "two heads apart": ([RESTART, *pair(head=2)], ErrorCode.FUSED, 2),
+    "other keys": ([RESTART, *pair(keys=4)], ErrorCode.FUSED, 2),
+    "other format": ([RESTART, *pair(value_bits=4)], ErrorCode.FUSED, 2),
+    "first of the pair is gone": ([RESTART, PRUNE_HEAD_0, *pair()], ErrorCode.FUSED, 3),
+    "second of the pair is gone": ([RESTART, PRUNE_TO_HEAD_2, job(fused=Fused.FIRST, head=2)], ErrorCode.FUSED, 2),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name: str) -> None:
+    items, code, at = FAULTS[name]
+    bench = play(items)
+    assert bench.done is not None
+    assert (ErrorCode(bench.done[1]), bench.done[2]) == (code, at)
+    gone = 0 if PRUNE_HEAD_0 in items else -1
+    attends = [item for item in items[:at] if item["opcode"] == Opcode.ATTEND and item["head"] != gone]
+    assert len(bench.dispatches) == len(attends)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [job()],  # more keys than alive, but none is
+        [RESTART, job(flags=Flag.FIRST_TILE), job(flags=0), job(flags=Flag.LAST_TILE), job()],
+        [RESTART, job(keys=20, flags=BOTH | Flag.KEEP_LIST)],
+        [RESTART, *pair(), *pair()],
+        [],
+    ],
+)
+def test_what_is_no_fault(items: list[Item]) -> None:
+    rules = Rules(TINY, items, play(items))
+    rules.check()
+    assert rules.error is None
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "code"),
+    [(0, 0x54, ErrorCode.MAGIC), (3, 0x53, ErrorCode.MAGIC), (4, 2, ErrorCode.VERSION), (5, 1, ErrorCode.VERSION),
+     (6, 64, ErrorCode.JOB_SIZE)],
+)  # fmt: skip
+def test_bad_headers(at: int, value: int, code: ErrorCode) -> None:
+    data = bytearray(Program(jobs_of([RESTART, job()])).encode())
+    data[at] = value
+    bench = play([], encoded=bytes(data))
+    assert bench.done is not None
+    assert bench.done[1:] == (code, 0)
+    assert len(bench.memory.asked) == 1
+
+
+def test_address_that_is_not_aligned() -> None:
+    bench = play([RESTART], base=BASE + 32)
+    assert bench.done is not None
+    assert bench.done[1:] == (ErrorCode.PROGRAM_ADDRESS, 0)
+    assert not bench.memory.asked
+
+
+@pytest.mark.parametrize("how", ["bad", "cut"])
+def test_reads_that_fail(how: str) -> None:
+    """The header, or a beat or the length of the fourth job's burst: the jobs before it are carried out."""
+    items = [RESTART, *[job(head=head) for head in range(4)] * 3]
+    for address, code_job, dispatches in ((BASE, 0, 0), (BASE + 64 + 128 * 3, 3, 2)):
+        wrong = {"cut": address, "bad": address + 32}[how]
+        failing: dict[str, Any] = {how: frozenset([wrong])}
+        bench = play(items, **failing)
+        assert bench.done is not None
+        assert bench.done[1:] == (ErrorCode.BUS, code_job)
+        assert len(bench.dispatches) == dispatches
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_jobs_across_a_page(seed: int) -> None:
+    """The burst of job 1, and no other, is cut in two; the rest of the program is as ever."""
+    items = random_program(np.random.default_rng(seed), 12, False)
+    base = 4096 * 5 - 64 - 64 - 128
+    bench = play(items, seed, base=base)
+    assert bench.done is not None
+    assert bench.done[1] == 0
+    asked = [(address - base, beats) for _, address, beats in bench.memory.asked]
+    jobs = [(64 + 128 * i, 4) for i in range(len(items) + 1)]
+    assert asked == [(0, 2), jobs[0], (192, 2), (256, 2), *jobs[2:]]
+    whole = play(items, seed)
+    assert [job.as_value().value for _, job, _ in bench.dispatches] == [
+        j.as_value().value for _, j, _ in whole.dispatches
+    ]
+
+
+def test_end_before_the_count() -> None:
+    """The END counts; what was read ahead behind it is dropped, illegal or not."""
+    bench = play([RESTART, job(), {"opcode": int(Opcode.END)}, job(), job(keys=0), job(), job(), job()])
+    assert bench.done is not None
+    assert bench.done[1:] == (0, 0)
+    assert len(bench.dispatches) == 1
+    assert bench.done[0] > bench.retired[-1]
+    assert len(bench.memory.asked) < 9
+
+
+def test_no_end() -> None:
+    data = Program(jobs_of([RESTART, job()])).encode()[:-128] + jobs_of([job()]).tobytes()
+    bench = play([], encoded=data)
+    assert bench.done is not None
+    assert bench.done[1:] == (ErrorCode.NO_END, 2)
+
+
+def test_error_of_the_memory() -> None:
+    items = [RESTART, *[job(head=head) for head in range(4)] * 5]
+    bench = play(items, memory_error_at=150)
+    assert bench.done is not None
+    assert bench.done[1] == ErrorCode.MEMORY
+    assert 1 + len(bench.dispatches) == bench.done[2] < len(items)
+    assert all(t <= 150 for t, _, _ in bench.dispatches)

@@ -22,12 +22,13 @@ from cocotb.triggers import FallingEdge, RisingEdge
 
 from accel.arch import Arch
 from accel.lower.image import Memory
+from accel.registers import COUNTERS, WORD_BYTES, register
 from accel.units.engine import PROGRAM_BEAT_BYTES
 from accel.verify import ports
 from accel.verify.memory import NONE, DramModel, MemoryModel, ProgramModel, RandomModel
 
 RESET_CYCLES = 2
-REGISTER_TIMEOUT_CYCLES = 1000
+REGISTER_TIMEOUT_CYCLES = 20_000  # the engine clears its memories first after a reset
 
 
 class Input:
@@ -58,47 +59,58 @@ class RegisterDriver:
 
     def __init__(self, dut: Any) -> None:
         self._clock = getattr(dut, ports.CLOCK)
-        self._address, self._write = (
-            {name: Input(dut, ports.registers(name)) for name in names}
-            for names in (("araddr", "arvalid"), ("awaddr", "awvalid", "wdata", "wvalid"))
-        )
-        outputs = ("awready", "wready", "arready", "rvalid", "rdata")
+        inputs = ("araddr", "arvalid", "awaddr", "awvalid", "wdata", "wvalid")
+        self._in = {name: Input(dut, ports.registers(name)) for name in inputs}
+        outputs = ("awready", "wready", "bvalid", "bresp", "arready", "rvalid", "rdata", "rresp")
         self._out = {name: Output(dut, ports.registers(name)) for name in outputs}
         for name, value in (("wstrb", 0xF), ("bready", 1), ("rready", 1)):
             Input(dut, ports.registers(name), value)
 
-    async def write(self, address: int, data: int) -> None:
-        """Returns in the cycle after the one in which both address and data have been taken."""
-        self._write["awaddr"].set(address)
-        self._write["wdata"].set(data)
-        open_channels = {"awvalid": "awready", "wvalid": "wready"}
-        for valid in open_channels:
-            self._write[valid].set(1)
+    async def post(self, address: int, word: int) -> None:
+        """Write without waiting for the answer; returns in the cycle after the one in which the write was taken."""
+        self._in["awaddr"].set(address)
+        self._in["wdata"].set(word)
+        await self._take("awvalid", "wvalid")
+
+    async def write(self, address: int, *words: int) -> None:
+        """Write words from ``address`` on."""
+        for i, word in enumerate(words):
+            await self.post(address + i * WORD_BYTES, word)
+            await self._answer("b")
+
+    async def read(self, address: int, words: int = 1) -> int:
+        """One number of so many words, lowest first."""
+        number = 0
+        for i in range(words):
+            self._in["araddr"].set(address + i * WORD_BYTES)
+            await self._take("arvalid")
+            number |= await self._answer("r") << 8 * WORD_BYTES * i
+        return number
+
+    async def _take(self, *valids: str) -> None:
+        waiting = list(valids)
+        for valid in waiting:
+            self._in[valid].set(1)
         for _ in range(REGISTER_TIMEOUT_CYCLES):
-            taken = [valid for valid, ready in open_channels.items() if self._out[ready].get()]
+            taken = [valid for valid in waiting if self._out[valid.replace("valid", "ready")].get()]
             await FallingEdge(self._clock)
             for valid in taken:
-                self._write[valid].set(0)
-                del open_channels[valid]
-            if not open_channels:
+                self._in[valid].set(0)
+                waiting.remove(valid)
+            if not waiting:
                 return
-        raise RuntimeError(f"register {address:#x}: write not taken in {REGISTER_TIMEOUT_CYCLES} cycles")
+        raise RuntimeError(f"register port: {' and '.join(waiting)} refused for {REGISTER_TIMEOUT_CYCLES} cycles")
 
-    async def read(self, address: int) -> int:
-        self._address["araddr"].set(address)
-        self._address["arvalid"].set(1)
-        asking = True
+    async def _answer(self, channel: str) -> int:
         for _ in range(REGISTER_TIMEOUT_CYCLES):
-            if self._out["rvalid"].get():
-                data = self._out["rdata"].get()
-                await FallingEdge(self._clock)
-                return data
-            taken = asking and self._out["arready"].get()
+            valid, response = (self._out[channel + name].get() for name in ("valid", "resp"))
+            data = self._out["rdata"].get()
             await FallingEdge(self._clock)
-            if taken:
-                asking = False
-                self._address["arvalid"].set(0)
-        raise RuntimeError(f"register {address:#x}: no answer in {REGISTER_TIMEOUT_CYCLES} cycles")
+            if valid and response:
+                raise RuntimeError(f"register port: answered with {channel}resp = {response}")
+            if valid:
+                return data
+        raise RuntimeError(f"register port: no {channel}valid for {REGISTER_TIMEOUT_CYCLES} cycles")
 
 
 class ReadPort:
@@ -171,10 +183,10 @@ class Bench:
             await FallingEdge(self._clock)
         reset.set(0)
         await FallingEdge(self._clock)
-        address = self._work["program_address"]
-        await self._registers.write(ports.PROGRAM_LOW, address & 0xFFFF_FFFF)
-        await self._registers.write(ports.PROGRAM_HIGH, address >> 32)
-        await self._registers.write(ports.CONTROL, ports.START)
+        registers, address = self._registers, self._work["program_address"]
+        await registers.write(register("PROGRAM_ADDRESS").offset, address & 0xFFFF_FFFF, address >> 32)
+        await registers.write(register("INTERRUPT_ENABLE").offset, 1)
+        await registers.post(register("CONTROL").offset, 1)
 
         t, events = 1 - ports.START_CYCLES, []
         while not (finished := bool(self._interrupt.get())) and t < self._work["max_cycles"]:
@@ -184,10 +196,12 @@ class Bench:
                 events += [(name, t) for name, signal in self._events if signal.get()]
             await FallingEdge(self._clock)
             t += 1
-        counters = {}
+        record = {"finished": finished, "writes": self._writes, "events": events, "counters": {}, "error": [0, 0]}
         if finished:
-            counters = {name: await self._registers.read(at) for name, at in self._work["counters"].items()}
-        return {"finished": finished, "cycles": t, "writes": self._writes, "counters": counters, "events": events}
+            code = await registers.read(register("ERROR").offset)
+            record["error"] = [code, await registers.read(register("ERROR").offset + WORD_BYTES)]
+            record["counters"] = {name: await registers.read(register(name.upper()).offset, 2) for name, _ in COUNTERS}
+        return record
 
     def _cycle(self, t: int) -> None:
         """Read the outputs of cycle ``t`` and set its inputs."""

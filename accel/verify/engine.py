@@ -1,7 +1,7 @@
 """Whole programs on the engine's Verilog."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.image import Memory, Tensors, memory_image, read_outputs
 from accel.program import Flag, Jobs, Opcode, Program
+from accel.registers import ErrorCode
 from accel.units.softmax import OUTPUT_BITS
-from accel.verify import ports
 from accel.verify.harness import run_bench
 
 PROGRAM_ADDRESS = 1 << 40  # far above all tensors
@@ -43,14 +43,17 @@ class EngineRun:
 
     Attributes:
         finished: whether the interrupt came before the limit of cycles.
-        cycles: the cycle of the interrupt; cycle 0 is where the program starts (``ports.START_CYCLES``).
+        cycles: from start to done, both counted, as the engine's counter says; 0 if it has not finished.
+        error: why it stopped and at which job, see :class:`accel.registers.ErrorCode`.
         writes: all accesses of the write port, in order. outputs: what they left in memory, per attend job, int16
             (rows, dim); see :func:`accel.lower.image.read_outputs`.
-        counters: by name. events: (output, cycle) of each cycle in which an observed output was not 0.
+        counters: all of :data:`accel.registers.COUNTERS`. events: (output, cycle) of each cycle in which an observed
+            output was not 0; cycle 0 is the first of the program.
     """
 
     finished: bool
     cycles: int
+    error: tuple[ErrorCode, int]
     writes: list[Write]
     outputs: list[NDArray[np.int16]]
     counters: dict[str, int]
@@ -59,15 +62,14 @@ class EngineRun:
 
 def run_engine(
     arch: Arch, verilog: str, cases: Sequence[Case], mode: Mode = "dram", seed: int = 1, *,
-    events: Sequence[str] = (), counters: Mapping[str, int] = ports.COUNTERS, max_cycles: int = MAX_CYCLES,
-    name: str = "engine", builds: Path | None = None,
+    events: Sequence[str] = (), max_cycles: int = MAX_CYCLES, name: str = "engine", builds: Path | None = None,
 ) -> list[EngineRun]:  # fmt: skip
     """Run each case from reset on the module ``name`` of the text ``verilog``, all in one simulation.
 
     Args:
         mode: what is behind the memory ports: ``dram``, the simulator's memory, or ``random`` latencies.
         seed: of the latencies, and of all registers that are not reset.
-        events: outputs whose cycles are recorded. counters: registers read at the end, name -> address.
+        events: outputs whose cycles are recorded.
         builds: see :func:`accel.verify.harness.run_bench`.
 
     Raises:
@@ -83,7 +85,7 @@ def run_engine(
             runs.append(
                 {
                     "memory": str(path), "program_address": PROGRAM_ADDRESS, "mode": mode, "seed": seed + i,
-                    "max_cycles": max_cycles, "events": list(events), "counters": dict(counters),
+                    "max_cycles": max_cycles, "events": list(events),
                 }
             )  # fmt: skip
         work = {"arch": arch.model_dump(), "runs": runs}
@@ -94,13 +96,18 @@ def run_engine(
         writes = [Write(t, at, data.to_bytes(atom_bytes, "little"), s) for t, at, data, s in record["writes"]]
         for write in writes:
             image.write(write.address, write.data, write.strobes)
-        events_seen = [(name, t) for name, t in record["events"]]
+        counters, (code, job) = record["counters"], record["error"]
         out.append(
             EngineRun(
-                record["finished"], record["cycles"], writes, read_outputs(image, case.program.jobs),
-                record["counters"], events_seen,
+                finished=record["finished"],
+                cycles=counters.get("cycles", 0),
+                error=(ErrorCode(code), job),
+                writes=writes,
+                outputs=read_outputs(image, case.program.jobs),
+                counters=counters,
+                events=[(name, t) for name, t in record["events"]],
             )
-        )  # fmt: skip
+        )
     return out
 
 

@@ -16,14 +16,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accel.arch import Arch
+from accel.units.engine import PROGRAM_LATENCY_CYCLES
 from sim.dram import can_accept, can_accept_write, done_tick, map_address, new_dram, next_event, push
 from sim.dram import tick as dram_tick
 from sim.dram_state import TICKET_RING, DramState
 from sim.unroll import machine
 
 NONE = -1
-#: From the cycle in which the program port takes an address to the first beat: a memory of its own, out of the way.
-PROGRAM_LATENCY_CYCLES = 20
 
 
 class MemoryModel(Protocol):
@@ -156,7 +155,7 @@ class RandomModel:
 
 class ProgramModel:
     """Answers the program port: always takes an address; beats of all bursts in order, at most one per cycle, the first
-    one :data:`PROGRAM_LATENCY_CYCLES` after its address was taken, or (``random``) after anything up to twice that.
+    one ``PROGRAM_LATENCY_CYCLES`` after its address was taken, or (``random``) after anything up to twice that.
     """
 
     def __init__(self, beat_bytes: int, random: np.random.Generator | None = None) -> None:

@@ -1,18 +1,14 @@
-"""Names of the engine's ports and registers, as the bench drives them: the only place that knows them.
+"""Names of the engine's ports, as the bench drives them: the only place that knows them.
 
-Ports are AXI4 and AXI4-Lite with the standard's signal names in lower case.
+They are AXI4 and AXI4-Lite with the standard's signal names in lower case; see ``rtl/engine.py`` and ``rtl/axi.py``.
 """
 
 CLOCK, RESET = "clk", "rst"
-INTERRUPT = "interrupt"  # high from the end of the program on
+INTERRUPT = "interrupt"
 
-#: Address of the first job in bytes, in two words, and the word whose lowest bit starts the engine.
-PROGRAM_LOW, PROGRAM_HIGH, CONTROL = 0x10, 0x14, 0x00
-START = 1
-COUNTERS: dict[str, int] = {}  # name of a counter -> address of its register, 32 bit
-
-#: Cycle 0 comes this many cycles after the one in which the register port takes the start command.
-START_CYCLES = 1
+#: From the cycle in which the register port takes the start command to cycle 0: the command is carried out in the next
+#: one, and the start pulse is a register (``rtl/registers.py``).
+START_CYCLES = 2
 
 
 def read(channel: int, signal: str) -> str:
@@ -26,7 +22,7 @@ def write(signal: str) -> str:
 
 
 def program(signal: str) -> str:
-    """Read port of the program: bursts of 32-byte beats."""
+    """Read port of the program: bursts of ``PROGRAM_BEAT_BYTES``."""
     return f"program__{signal}"
 
 

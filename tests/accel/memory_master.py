@@ -1,12 +1,18 @@
 """A master for every port of the engine that only reads and writes what a script says: stands in for the engine."""
 
-from amaranth.hdl import Cat, Module, Signal
+from functools import reduce
+from operator import xor
+
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory, ReadPort
 from amaranth.lib.wiring import In, Out
 
+from accel.units.engine import EngineUnit
 from accel.verify import ports
+from rtl.axi import lite_slave
+from rtl.registers import PAGE_ADDRESS_BITS, Registers
 
 ADDRESS_BITS, BEAT_BYTES = 48, 32
 
@@ -16,12 +22,13 @@ class Master(wiring.Component):
     ``beats``. It offers addresses and takes data in cycles that a shift register picks.
 
     Outputs beside the ports: arvalid_C, ar_C, rready_C, r_C, wvalid, w, b, beat, last_beat: high in each cycle in which
-    an address is offered, is taken, data are wanted, are taken, and so on. Registers 0x20 + 4 c hold the exclusive or
-    of channel c's first data words, 0x60 that of the program's.
+    an address is offered, is taken, data are wanted, are taken, and so on. The number of the job in error is the
+    exclusive or of the first word of all data.
     """
 
-    def __init__(self, reads: list[list[int]], writes: list[int], atom_bytes: int, beats: list[int]) -> None:
-        self.reads, self.writes, self.atom_bytes, self.beats = reads, writes, atom_bytes, beats
+    def __init__(self, unit: EngineUnit, reads: list[list[int]], writes: list[int], beats: list[int]) -> None:
+        self.unit, self.reads, self.writes, self.beats = unit, reads, writes, beats
+        self.atom_bytes = atom_bytes = unit.arch.memory_spec.access_bytes
         bits = 8 * atom_bytes
         read = {"arvalid": Out(1), "arready": In(1), "araddr": Out(ADDRESS_BITS), "rvalid": In(1), "rready": Out(1)}
         members: dict = {}
@@ -36,13 +43,8 @@ class Master(wiring.Component):
         members |= {ports.write(f"{name}ready"): In(1) for name in ("aw", "w")}
         members |= {ports.write("awaddr"): Out(ADDRESS_BITS), ports.write("wdata"): Out(bits)}
         members |= {ports.write("wstrb"): Out(atom_bytes), ports.write("bvalid"): In(1), ports.write("bready"): Out(1)}
-        for name in ("aw", "w", "ar"):
-            members |= {ports.registers(f"{name}valid"): In(1), ports.registers(f"{name}ready"): Out(1)}
-        members |= {ports.registers("awaddr"): In(8), ports.registers("araddr"): In(8)}
-        members |= {ports.registers("wdata"): In(32), ports.registers("wstrb"): In(4)}
-        members |= {ports.registers("rdata"): Out(32), ports.registers("rvalid"): Out(1)}
-        members |= {ports.registers("bready"): In(1), ports.registers("rready"): In(1)}
-        members |= {name: Out(1) for name in ("wvalid", "w", "b", "beat", "last_beat", ports.INTERRUPT)}
+        members |= {"registers": In(lite_slave(PAGE_ADDRESS_BITS)), "started": Out(1)}
+        members |= {name: Out(1) for name in ("wvalid", "w", "b", "beat", "last_beat", "interrupt")}
         super().__init__(members)
 
     def port(self, name: str) -> Signal:
@@ -50,13 +52,17 @@ class Master(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        started, program = Signal(), Signal(ADDRESS_BITS)
-        self._registers(m, started, program)
+        m.submodules.registers = registers = Registers(self.unit)
+        wiring.connect(m, wiring.flipped(self.registers), registers.bus)
+        started, program = Signal(), registers.program_address
+        m.d.comb += [self.started.eq(registers.start), self.interrupt.eq(registers.interrupt)]
+        with m.If(registers.start | registers.done):
+            m.d.sync += started.eq(registers.start)
         chance = Signal(16, init=0xACE1)
         m.d.sync += chance.eq(Cat(chance[1:], chance[0] ^ chance[2] ^ chance[3] ^ chance[5]))
 
         done = []
-        words: dict[int, Signal] = {}
+        words: list[Signal] = []
         fifo = m.submodules.fifo = SyncFIFOBuffered(width=8 * self.atom_bytes, depth=16)
         for c, addresses in enumerate(self.reads):
             taken, given, word = Signal(16), Signal(16), Signal(32)
@@ -77,7 +83,7 @@ class Master(wiring.Component):
             if c == 0:
                 m.d.comb += [fifo.w_en.eq(give), fifo.w_data.eq(self.port(ports.read(c, "rdata")))]
             done.append(given == len(addresses))
-            words[0x20 + 4 * c] = word
+            words.append(word)
 
         written, answered, write_rom = Signal(16), Signal(16), self._rom(m, "write_rom", self.writes)
         m.d.comb += [
@@ -95,16 +101,14 @@ class Master(wiring.Component):
         ]
         m.d.sync += [written.eq(written + self.w), answered.eq(answered + self.b)]
         done.append(answered == len(self.writes))
-        done.append(self._program(m, started, program, chance[13] | chance[12], words))
+        done.append(self._program(m, started, program, chance[13], words))
 
-        data = Signal(32)
-        with m.Switch(self.port(ports.registers("araddr"))):
-            for address, word in words.items():
-                with m.Case(address):
-                    m.d.comb += data.eq(word)
-        with m.If(self.port(ports.registers("arvalid"))):
-            m.d.sync += self.port(ports.registers("rdata")).eq(data)
-        m.d.sync += self.interrupt.eq(Cat(done).all())
+        m.d.comb += [
+            registers.done.eq(started & Cat(done).all()),
+            registers.error_job.eq(reduce(xor, words)),
+            registers.read_accesses.eq(sum(self.port(f"ar_{c}") for c in range(len(self.reads)))),
+            registers.write_accesses.eq(self.w),
+        ]
         return m
 
     def _rom(self, m: Module, name: str, addresses: list[int]) -> ReadPort:
@@ -121,19 +125,7 @@ class Master(wiring.Component):
         with m.If(take | ~held):
             m.d.sync += held.eq(go & (taken + take < len(addresses)))
 
-    def _registers(self, m: Module, started: Signal, program: Signal) -> None:
-        for name in ("aw", "w", "ar"):
-            m.d.comb += self.port(ports.registers(f"{name}ready")).eq(1)
-        m.d.sync += self.port(ports.registers("rvalid")).eq(self.port(ports.registers("arvalid")))
-        with m.If(self.port(ports.registers("awvalid"))), m.Switch(self.port(ports.registers("awaddr"))):
-            with m.Case(ports.PROGRAM_LOW):
-                m.d.sync += program[:32].eq(self.port(ports.registers("wdata")))
-            with m.Case(ports.PROGRAM_HIGH):
-                m.d.sync += program[32:].eq(self.port(ports.registers("wdata")))
-            with m.Case(ports.CONTROL):
-                m.d.sync += started.eq(self.port(ports.registers("wdata"))[0])
-
-    def _program(self, m: Module, started: Signal, program: Signal, ready: object, words: dict) -> object:
+    def _program(self, m: Module, started: Signal, program: Value, ready: object, words: list[Signal]) -> object:
         """Bursts one after the other, addresses as early as can be."""
         burst, beat, offset, word = Signal(8), Signal(8), Signal(16), Signal(32)
         lengths = Memory(shape=8, depth=len(self.beats), init=self.beats)
@@ -153,5 +145,5 @@ class Master(wiring.Component):
             m.d.sync += [burst.eq(burst + 1), offset.eq(offset + length.data * BEAT_BYTES)]
         with m.If(self.beat):
             m.d.sync += [beat.eq(beat + 1), word.eq(word ^ self.port(ports.program("rdata"))[:32])]
-        words[0x60] = word
+        words.append(word)
         return beat == sum(self.beats)

@@ -12,9 +12,11 @@ import pytest
 from accel.arch import Arch, load_arch
 from accel.lower.image import memory_image
 from accel.program import Flag, Opcode, Program, jobs_of
+from accel.registers import ErrorCode
+from accel.units.engine import PROGRAM_LATENCY_CYCLES, EngineUnit
 from accel.verify.engine import PROGRAM_ADDRESS, Case, EngineRun, Mode, Write, run_engine, written_outputs
 from accel.verify.harness import missing_tools
-from accel.verify.memory import PROGRAM_LATENCY_CYCLES, ProgramModel
+from accel.verify.memory import ProgramModel
 from sim.dram import can_accept, can_accept_write, done_tick, map_address, new_dram, push, tick_all
 from sim.recorded import JobTensors
 from sim.unroll import machine
@@ -63,17 +65,16 @@ def verilog() -> str:
 
     from tests.accel.memory_master import Master
 
-    master = Master(*script(), arch_of(1000).memory_spec.access_bytes, BEATS)
+    master = Master(EngineUnit.of(arch_of(1000)), *script(), BEATS)
     return convert(master, name="master", emit_src=False, strip_internal_attrs=True)
 
 
 @cache
 def runs(mode: Mode, clock_mhz: int) -> EngineRun:
     signals = [f"{s}_{c}" for s in ("arvalid", "ar", "rready", "r") for c in range(CHANNELS)]
-    counters = {f"word_{c}": 0x20 + 4 * c for c in range(CHANNELS)} | {"program": 0x60}
-    signals += ["wvalid", "w", "b", "beat", "last_beat"]
+    signals += ["wvalid", "w", "b", "beat", "last_beat", "started"]
     (run,) = run_engine(
-        arch_of(clock_mhz), verilog(), [case()], mode, events=signals, counters=counters, max_cycles=20_000,
+        arch_of(clock_mhz), verilog(), [case()], mode, events=signals, max_cycles=20_000,
         name="master", builds=BUILDS,
     )  # fmt: skip
     assert run.finished
@@ -147,14 +148,18 @@ def test_data_come_from_where_they_belong(mode: Mode) -> None:
     assert [w.data for w in run.writes] == [memory.read(address, atom) for address in reads[0]]
     assert len({write.data for write in run.writes}) > WRITES // 3, "not all the same"
     program = [PROGRAM_ADDRESS + 32 * i for i in range(sum(BEATS))]
-    assert run.counters == {f"word_{c}": word(*reads[c]) for c in range(CHANNELS)} | {"program": word(*program)}
+    assert run.error == (ErrorCode.NONE, word(*reads[0], *reads[1], *program))
+    assert run.counters["read_accesses"] == CHANNELS * READS
+    assert run.counters["write_accesses"] == WRITES
+    assert Cycles(run).of("started") == [0]
+    assert run.cycles == max(Cycles(run).of("b") + Cycles(run).of("beat") + Cycles(run).of("r_1")) + 2
     if mode == "dram":
         assert [t + 1 for t in Cycles(run).of("w")] != Cycles(run).of("b"), "B is refused at times"
 
 
 @needs_rtl
 def test_the_program_comes_at_one_beat_per_cycle() -> None:
-    """The master asks for its bursts in the first cycles and is ready in three of four."""
+    """The master asks for its bursts in the first cycles and is ready in every other."""
     seen = Cycles(runs("dram", 1000))
     beats, bursts = seen.of("beat"), np.cumsum(BEATS)
     assert beats[0] >= PROGRAM_LATENCY_CYCLES

@@ -81,7 +81,7 @@ class Converter(wiring.Component):
     A mask bit is set where the access brings the numbers of (some of) the block's words and the step is of its plane,
     or is of none that this fetch brings. So the accesses of a row may come in any order. No block is written beyond the
     padded head dimension: a neighbour may lie there. Words of a block beyond the head dimension are written with what
-    fills up the record.
+    fills up the record's last access.
     """
 
     def __init__(self, unit: EngineUnit):
@@ -176,9 +176,8 @@ class Converter(wiring.Component):
                 unit.step.eq(1 << Mux(fetch.is_lsb, fmt.lsb_first_crumb, 2 * plane)),
             ]
         m.d.comb += [
-            unit.valid.eq(
-                (~unit.is_crumb | fetch.crumbs & (place < of_crumbs)) & (~fetch.paired | fmt.fused | (side == tag.side))
-            ),
+            # Units behind the last crumbs land in words without meaning, or beyond the padded head dimension.
+            unit.valid.eq((~unit.is_crumb | fetch.crumbs) & (~fetch.paired | fmt.fused | (side == tag.side))),
             unit.upper.eq(fmt.fused & Mux(fetch.is_lsb, tag.side, side)),
         ]
         return unit

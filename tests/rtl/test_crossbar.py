@@ -14,7 +14,8 @@ from amaranth.sim import Simulator
 
 from accel.arch import load_arch
 from accel.units.engine import EngineUnit
-from rtl.crossbar import Crossbar, WindowFifo
+from rtl.crossbar import Crossbar
+from rtl.window_fifo import WindowFifo
 
 SLICE_ITEMS = 2  # of a register slice
 

@@ -86,16 +86,18 @@ def test_a_tile_starts_from_the_row_before_and_not_from_what_was_final_last() ->
         21: {"sums": a_sum(-2, 2000)},
         30: {"passes": a_pass(0, second=1, lsb=Lsb.ALWAYS)},
         31: {"passes": a_pass(2, first_tile=0, threshold=88)},
+        32: {"passes": a_pass(3, threshold=99)},
         38: {"scores": {**scores, "last": 1}},
         39: {"sums": a_sum(3, 3000)},
         40: {"scores": scores},
         41: {"scores": {**scores, "last": 1}},
+        42: {"scores": {**scores, "last": 1}},
     }
     seen = play(script, 50)
     first_lines = [(t, p.start_maximum, p.start_total, p.threshold) for t, p in seen["lines"] if t != 41]
     fresh = (NO_MAXIMUM, 0)
-    assert first_lines == [(10, *fresh, 0), (11, *fresh, 77), (38, *fresh, 0), (40, -2, 2000, 88)]
-    assert [t for t, _ in seen["lines"]] == [10, 11, 38, 40, 41]
+    assert first_lines == [(10, *fresh, 0), (11, *fresh, 77), (38, *fresh, 0), (40, -2, 2000, 88), (42, *fresh, 99)]
+    assert [t for t, _ in seen["lines"]] == [10, 11, 38, 40, 41, 42]
     assert all((list(p.scores), p.count) == ([5, 6], 2) for _, p in seen["lines"])
 
 

@@ -84,10 +84,10 @@ def test_rows_of_one_line_follow_each_other_in_every_cycle() -> None:
 def test_the_rise_is_that_over_the_row_before() -> None:
     rows = [final(0), final(1, first_tile=0), final(2), final(3, first_tile=0)]
     script = stored_rows(rows, 0)
-    for r, maximum in enumerate([-500, -460, 100, 200]):
+    for r, maximum in enumerate([-500, -438, 100, 200]):
         script[r + 18]["reciprocals"]["maximum"] = maximum
     seen, _ = play(script, 30)
-    assert [p.rise for _, p in seen["weights"]] == [0, 40, 0, 63]
+    assert [p.rise for _, p in seen["weights"]] == [0, 62, 0, 63]
 
 
 def test_a_row_is_read_out_before_the_next_and_rows_start_in_order() -> None:

@@ -84,11 +84,10 @@ class Bench:
         self.model, self.prunes = Model(ImportanceUnit.of(unit.arch)), 0
 
     async def add_line(self, tokens: list[int], probabilities: list[int]) -> None:
-        line = {"tokens": tokens, "probabilities": probabilities, "count": len(tokens), "accumulate": 1, "last": 1}
-        lanes = self.unit.arch.softmax.lanes
-        for name in ("tokens", "probabilities"):
-            line[name] = line[name] + [0] * (lanes - len(tokens))
-        self.ctx.set(self.dut.line.payload, line)
+        rest = [0] * (self.unit.arch.softmax.lanes - len(tokens))
+        line = {"count": len(tokens), "accumulate": 1, "last": 1}
+        values = {"tokens": tokens + rest, "probabilities": probabilities + rest}
+        self.ctx.set(self.dut.line.payload, {**line, **values})
         self.ctx.set(self.dut.line.valid, 1)
         await self.ctx.tick()
         self.ctx.set(self.dut.line.valid, 0)
@@ -115,7 +114,7 @@ class Bench:
         self.ctx.set(self.dut.all_tokens, 0)
         self.model.all_tokens(live)
 
-    async def operate(self, op: Operation, live: int = 0, keep: int = 0, restart: bool = False) -> None:
+    async def operate(self, op: Any, live: int = 0, keep: int = 0, restart: bool = False) -> None:
         ctx, dut, model = self.ctx, self.dut, self.model
         for _ in range(ACCUMULATE_CYCLES - 1):
             await ctx.tick()
@@ -194,7 +193,7 @@ def test_random_operations(name: str) -> None:
     async def bench(b: Bench) -> None:
         sizes, model = b.model.sizes, b.model
         await b.operate(Operation.RESTART, live=int(rng.integers(1, sizes.max_context // 2)))
-        for _ in range(28):
+        for _ in range(20):
             # Few different values, so that there are ties; now and then a token far above the others.
             top = int(rng.choice([2, 9, 4096]))
             await b.set_scores([int(x) for x in rng.integers(0, top + 1, model.live)])
@@ -229,14 +228,6 @@ def test_lists_of_every_length(name: str) -> None:
             await b.operate(Operation.PRUNE_TOKENS, keep=keep)
 
     simulate(name, bench)
-
-
-def test_scores_saturate_over_the_replicas() -> None:
-    """Only a top-k of 32 bits and more tells a saturated sum from one that wrapped; halving shows it too."""
-    unit = machine("tiny")
-    sizes = ImportanceUnit.of(unit.arch)
-    assert sizes.topk().value_bits > 32
-    assert sizes.topk().payload_bits == 16
 
 
 def test_few_live_tokens_and_new_ones() -> None:

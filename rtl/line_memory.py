@@ -189,8 +189,8 @@ class LineMemory(wiring.Component):
     # ---- writing --------------------------------------------------------------------------------------------------
     def _write(self, m: Module, b: int, bank: MaskedSram) -> None:
         access = self.write[b].payload
-        entry, over = self._place(m, access.tag.index, f"write_{b}")
-        valid, up = Signal(name=f"write_{b}_valid"), Signal(name=f"write_{b}_up")
+        entry, up = self._place(m, access.tag.index, f"write_{b}")
+        valid = Signal(name=f"write_{b}_valid")
         half_blocks = len(access.mask) // 2
         cells = Signal(bank.width, name=f"write_{b}_cells")
         half = bank.width // 2
@@ -201,7 +201,6 @@ class LineMemory(wiring.Component):
             upper.append(Mux(valid, Mux(self._wide, high, Mux(up, low, 0)), 0))
         m.d.comb += [
             valid.eq(self.write[b].valid & Cat(access.tag.kind == kind for kind in self.kinds).any()),
-            up.eq(over & ~self._wide),
             cells.eq(cells_of(self.unit, access.words)),
             bank.write_address.eq(entry),
             bank.write_mask.eq(Cat(*lower, *upper)),

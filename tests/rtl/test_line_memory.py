@@ -83,7 +83,7 @@ def test_keys_come_out_in_their_places(name: str, which: Any, dim: int, fused: b
     sides = 2 if fused else 1
     truth: dict[tuple[int, int], list[list[int]]] = {}
     accesses: list[list[dict[str, Any]]] = [[] for _ in range(arch.fetcher.lanes)]
-    for line in [*chosen, *chosen]:
+    for line in [*rng.sample(chosen, len(chosen)), *rng.sample(chosen, len(chosen))]:
         for side in range(sides):
             keys = [[rng.randrange(4096) for _ in range(dim)] for _ in range(per_line)]
             truth[line, side] = keys

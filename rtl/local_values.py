@@ -171,7 +171,7 @@ class LocalValues(wiring.Component):
         softmax_lanes = unit.arch.softmax.lanes
         held = Signal(ring_items_layout(unit), reset_less=True)
         self._joined = joined = Signal.like(held)
-        log2_keys = Signal(range(softmax_lanes.bit_length()))
+        log2_keys = Signal(range(max(2, softmax_lanes.bit_length())))
         offset = line.position[: lanes.bit_length() - 1]
         complete = Signal()
         m.d.comb += [joined.eq(held), log2_keys.eq(log2_keys_per_line(unit, self.format.log2_dim))]

@@ -447,6 +447,7 @@ CASES = [
     pytest.param({}, 5, 14, {"chained": 0.9, "lsb": Lsb.NEVER, "longest": 12}, 2, {"reciprocal"}, id="chained tiles"),
     pytest.param({"topk.lanes": 8, "softmax.buffer_keys": 48}, 3, 12, {}, 12, set(), id="wider top-k"),
     pytest.param({"softmax.buffer_keys": 48}, 3, 9, {"full": True, "longest": 29}, 9, set(), id="odd ring"),
+    pytest.param({"softmax.lanes": 1}, 3, 14, {"longest": 20}, 12, set(), id="one lane"),
     pytest.param({"softmax.lanes": 4, "qk.multipliers": 32}, 3, 16, {}, 12, set(), id="four lanes"),
 ]
 

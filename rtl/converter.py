@@ -193,7 +193,8 @@ class Converter(wiring.Component):
             here: dict[tuple[int, int], Value | int] = {}  # is it here with nibbles (crumbs) from this number on?
             for upper in (0, 1) if b >= half else (0,):
                 first = (b - upper * half) * size
-                inside = self.format.log2_dim >= first.bit_length()  # first < padded head dimension
+                # Is first below the padded head dimension?
+                inside = self.format.log2_dim >= first.bit_length() if first else Const(1)
                 for crumb, numbers in ((0, NIBBLE_NUMBERS), (1, CRUMB_NUMBERS)):
                     at, offset = divmod(first, numbers)
                     hit = inside & (unit.is_crumb == crumb) & (unit.at == at) & (unit.upper == upper)

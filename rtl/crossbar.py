@@ -8,6 +8,7 @@ from typing import Any
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from accel.units.engine import ADDRESS_BITS, EngineUnit
 from rtl.axi import is_error, read_master, single_beat_reads
@@ -64,7 +65,7 @@ class PhaseArbiter(wiring.Component):
                 "asking": In(window).array(askers),
                 "choice": In(range(max(2, targets))).array(askers, window),
                 "free": In(targets),
-                "turn": In(range(askers)),
+                "turn": In(range(max(2, askers))),
                 "take": Out(window).array(askers),
                 "grant": Out(askers).array(targets),
             }
@@ -160,7 +161,8 @@ class Crossbar(wiring.Component):
         received = [WindowFifo(data.StructLayout({"sent": sent, "data": len(port.rdata)}), window, window)
                     for port in self.read]  # fmt: skip
         under_way = [Signal(range(limit + 1), name=f"under_way_{c}") for c in range(channels)]
-        m.d.comb += [out.turn.eq(self.cycle), back.turn.eq(self.cycle)]  # powers of two: the low bits are the remainder
+        for arbiter in (out, back):  # askers are a power of two: the low bits are the remainder
+            m.d.comb += arbiter.turn.eq(self.cycle[: exact_log2(arbiter.askers)])
 
         # Out: every lane's FIFO, the arbiter, and what it gives to each channel.
         for lane, fifo in enumerate(fifos):

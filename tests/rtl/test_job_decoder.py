@@ -17,6 +17,7 @@ from accel.units.engine import EngineUnit
 from rtl.job_decoder import STATIC_CODES, JobDecoder
 from tests.rtl.job_model import Item, expected, random_attend, static_errors
 
+BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
 ARCHS = {
     "tiny": load_arch("tiny"),
     "edge, 64-byte accesses": load_arch("edge"),
@@ -63,6 +64,21 @@ def test_legal_jobs(name: str) -> None:
         assert (got.opcode, got.fused, got.alone) == (item["opcode"], item["fused"], item["group"] == 1)
         assert (got.halve, got.end) == (bool(item["flags"] & Flag.HALVE), item["first_key"] + item["keys"])
         Program(jobs_of([item])).check(arch)
+
+
+def test_selecting_at_its_edges() -> None:
+    """A count around the most keys that a row sees, which is all keys or less."""
+    arch, rng = ARCHS["tiny"], np.random.default_rng(5)
+    base: Item = {"keys": 5, "value_fetch": 0, "keep_ratio": 0, "group": 1, "queries": 3, "head": 0}
+    items = [
+        random_attend(rng, arch, **base, flags=BOTH | causal, first_visible=first, keep_values=keep)
+        for causal in (0, Flag.CAUSAL)
+        for first in range(1, 7)
+        for keep in range(1, 8)
+    ]
+    got = [g.job.selecting for g in decode(arch, items)]
+    assert got == [expected(arch, item)[0]["selecting"] for item in items]
+    assert 20 < sum(got) < 60
 
 
 def test_jobs_of_the_state() -> None:

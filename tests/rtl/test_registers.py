@@ -47,7 +47,8 @@ class Host:
             for channel, valid, ready in (("aw", bus.awvalid, bus.awready), ("w", bus.wvalid, bus.wready)):
                 offered = channel in left and t >= wait[channel]
                 ctx.set(valid, offered)
-                if offered and ctx.get(ready):
+                if offered:
+                    assert ctx.get(ready), "the one waits for the other"
                     taken.add(channel)
             ctx.set(bus.bready, t >= wait["b"])
             if ctx.get(bus.bvalid):

@@ -239,6 +239,19 @@ def test_every_cycle_of_a_program(seed: int, hurry: bool, slow: bool) -> None:
     assert {op["op"] for _, op in rules.ops} == set(StateOperation)
 
 
+def test_jobs_wait_for_a_slot() -> None:
+    """Jobs of one format that come faster than they retire: as many as there are slots are under way."""
+    rng = np.random.default_rng(7)
+    items = [
+        {"opcode": int(Opcode.TOKENS), "keys": 20},
+        *[attend(rng, head_dim=8, keys=5, queries=3) for _ in range(24)],
+    ]
+    bench = play(items, hurry=True)
+    Rules(TINY, items, bench).check()
+    under_way = [i + 1 - sum(end < t for end in bench.retired) for i, (t, _, _) in enumerate(bench.dispatches)]
+    assert max(under_way) == UNIT.job_slots
+
+
 @pytest.mark.parametrize("seed", range(10, 18))
 def test_programs_with_faults_of_the_state(seed: int) -> None:
     items = random_program(np.random.default_rng(seed), 25, True)

@@ -16,7 +16,7 @@ from accel.registers import ErrorCode
 from accel.units.engine import PROGRAM_LATENCY_CYCLES, EngineUnit
 from accel.verify.engine import PROGRAM_ADDRESS, Case, EngineRun, Mode, Write, run_engine, written_outputs
 from accel.verify.harness import missing_tools
-from accel.verify.memory import ProgramModel
+from accel.verify.memory import NONE, DramModel, ProgramModel
 from sim.dram import can_accept, can_accept_write, done_tick, map_address, new_dram, push, tick_all
 from sim.recorded import JobTensors
 from sim.unroll import machine
@@ -204,3 +204,35 @@ def test_outputs_of_all_jobs_are_found_in_the_writes() -> None:
         written_outputs(jobs, [writes[0], *writes[2:]])
     with pytest.raises(RuntimeError, match="write to 0x1000 in cycle 0 after the last output"):
         written_outputs(jobs, [*writes, writes[0]])
+
+
+@pytest.mark.parametrize("clock_mhz", [1000, 1500])
+def test_little_traffic_wakes_the_memory(clock_mhz: int) -> None:
+    """Now and then an access to a channel at rest; commands go out in the same cycles as clock by clock.
+
+    Not with a memory faster than the engine: there an access of cycle t that finds its channel at rest is seen from
+    tick(t) on, as in sim/engine.py, and not in the clocks of cycle t before that.
+    """
+    arch, rng = arch_of(clock_mhz), np.random.default_rng(1)
+    model, dram, m = DramModel(arch), new_dram(arch.memory_spec, CHANNELS), machine(arch)[0]
+    ticked = -1
+    for t in range(3000):
+        reads, write, done = {}, NONE, model.done
+        if rng.random() < 0.02:
+            address = int(rng.integers(1 << 20)) * 32
+            if rng.random() < 0.5:
+                reads[map_address(dram, address)[0]] = address
+            else:
+                write = address
+        assert model.cycle(t, reads, done, write) == (write != NONE)
+        tick = t * int(m["ticks"]) // int(m["ticks_per"])
+        for channel, address in reads.items():
+            push(dram, channel, address, False, tick)
+        while ticked < tick:
+            ticked += 1
+            tick_all(dram, ticked)
+        if write != NONE:
+            push(dram, map_address(dram, write)[0], write, True, tick)
+        for command in ("act", "rd", "wr", "pre", "ref"):
+            np.testing.assert_array_equal(model.dram.channel[command], dram.channel[command], f"{command}, cycle {t}")
+    assert min(dram.channel["wr"].min(), dram.channel["rd"].min()) > 5

@@ -251,8 +251,8 @@ class Fetcher(wiring.Component):
                     home.eq(rotate & (unit.query_lanes - 1)),
                     following.eq((lane + 1) & (unit.query_lanes - 1)),
                 ]
-        # The walker is at most as far as each lane that has keys left, so a lane is beyond the turn if not in it.
-        beyond = Cat(~one.more | (one.turn != turn) for one in work) >> lane
+        # The walker is never past a lane, so a lane is beyond its turn if not in it; the last line waits for the end.
+        beyond = Cat(one.turn != turn for one in work) >> lane
         m.d.comb += [
             complete.eq(
                 Cat(beyond[i] | (fetch.log2_per_line < i.bit_length()) for i in range(unit.arch.softmax.lanes)).all()

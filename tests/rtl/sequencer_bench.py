@@ -84,13 +84,15 @@ class Bench:
     done: tuple[int, int, int] | None = None  # cycle, code, job
     state: "State | None" = None
 
-    def run(self, cycles: int = 6000) -> None:
+    def run(self, *following: "Bench", cycles: int = 6000) -> None:
+        """This program, and those of other benches after it, without a reset between them."""
         dut = Sequencer(self.unit)
         simulator = Simulator(dut)
         simulator.add_clock(1e-9)
 
         async def testbench(ctx: Any) -> None:
-            await self._play(ctx, dut, cycles)
+            for bench in (self, *following):
+                await bench._play(ctx, dut, cycles)
 
         simulator.add_testbench(testbench)
         simulator.run()

@@ -23,12 +23,16 @@ BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
 
 def play(items: list[Item], seed: int = 1, base: int = BASE, encoded: bytes | None = None, **more: Any) -> Bench:
     """Run a program to its end. ``more``: fields of Bench and Memory."""
+    bench = bench_of(items, seed, base, encoded, **more)
+    bench.run()
+    return bench
+
+
+def bench_of(items: list[Item], seed: int = 1, base: int = BASE, encoded: bytes | None = None, **more: Any) -> Bench:
     rng = np.random.default_rng(seed)
     contents = Program(jobs_of(items)).encode() if encoded is None else encoded
     of_memory = {name: more.pop(name) for name in ("hurry", "bad", "cut") if name in more}
-    bench = Bench(UNIT, Memory(base, contents, rng, **of_memory), rng, **more)
-    bench.run()
-    return bench
+    return Bench(UNIT, Memory(base, contents, rng, **of_memory), rng, **more)
 
 
 class Rules:
@@ -401,3 +405,29 @@ def test_error_of_the_memory() -> None:
     assert bench.done[1] == ErrorCode.MEMORY
     assert 1 + len(bench.dispatches) == bench.done[2] < len(items)
     assert all(t <= 150 for t, _, _ in bench.dispatches)
+
+
+def test_programs_one_after_the_other() -> None:
+    """Whatever ended the one before, the next runs as after a reset (it begins with a RESTART)."""
+    good = random_program(np.random.default_rng(5), 12, False)
+    before = [
+        bench_of([RESTART, *[job(keys=0), job(), job(), job(), job()]]),
+        bench_of([RESTART, pair()[0]]),
+        bench_of([RESTART, job(flags=Flag.FIRST_TILE)]),
+        bench_of([RESTART, {"opcode": int(Opcode.END)}, job(), job(), job()]),
+        bench_of([RESTART], base=BASE + 32),
+        bench_of([RESTART, *[job()] * 6], bad=frozenset([BASE])),
+        bench_of([RESTART, *[job()] * 6], cut=frozenset([BASE + 64 + 128])),
+        bench_of([RESTART, PRUNE_TOKENS, *[job(keys=4)] * 6], memory_error_at=90),
+        bench_of(good),
+    ]
+    after = [bench_of(good, seed) for seed in range(len(before))]
+    benches = [bench for two in zip(before, after, strict=True) for bench in two]
+    benches[0].run(*benches[1:])
+    codes = [bench.done[1] for bench in before if bench.done is not None]
+    wanted = [ErrorCode.KEYS, ErrorCode.FUSED, 0, 0, ErrorCode.PROGRAM_ADDRESS, ErrorCode.BUS, ErrorCode.BUS]
+    assert codes == [*wanted, ErrorCode.MEMORY, 0]
+    for bench in after:
+        rules = Rules(TINY, good, bench)
+        rules.check()
+        assert rules.error is None

@@ -43,6 +43,8 @@ def second_pass(state: np.ndarray, q: Qk, m: Record, rows: np.ndarray, time: np.
     if s.granules_used + row.granules > m.granules:
         return
     stream = row.lines
+    if row.select < 0 and t <= s.out_last:  # the ring has one write port: nothing of the top-k may still come
+        return
     if row.select >= 0:
         stream = max(stream, (row.keys + m.topk_lanes - 1) // m.topk_lanes)
         # A source bank is free, and there is a cycle for the command between two rows' words.

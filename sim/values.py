@@ -45,8 +45,8 @@ class Executor:
         self.softmax = implementation("sim.softmax", arch.softmax.unit)
         self.topk = implementation("sim.topk", arch.topk.unit)
         self.local_unit = TopKUnit.of(arch, WEIGHT_BITS)
-        self.token_unit = TopKUnit.of(arch, HEAD_SCORE_BITS)
         self.state_unit = ImportanceUnit.of(arch)
+        self.token_unit = self.state_unit.topk()
         self.lfsr_local = self.lfsr_cascade = 1 + (seed - 1) % 65535
         self.token_scores = np.zeros(arch.max_context, np.int64)
         self.head_scores = np.zeros(arch.max_heads, np.int64)
@@ -70,9 +70,7 @@ class Executor:
             self.head_scores[:] = 0
             self.live_heads = np.arange(self.arch.max_heads)
             self._set_keep(np.arange(keys))
-            self.recorded.ops.append(
-                Op(OP_STATE, self.state_unit.words(self.arch.max_context) + 2, accumulated=True, written=True)
-            )
+            self.recorded.ops.append(Op(OP_STATE, self.state_unit.restart_cycles, accumulated=True, written=True))
         elif keys < self.live:
             raise UserError(f"tokens = {keys}: {self.live} are alive; only a restart makes the sequence shorter")
         else:
@@ -81,8 +79,8 @@ class Executor:
             self.recorded.ops.append(Op(OP_TOKENS))
         self.live = keys
 
-    def _cascade(self, scores: Int, keep: int) -> tuple[Int, int]:
-        """Positions kept and the cycles the shared top-k engine takes, from its first input word."""
+    def _cascade(self, scores: Int, keep: int) -> tuple[Int, int, int]:
+        """Positions kept, and what the cascade's top-k takes for its rounds and to give them out."""
         unit = self.token_unit
         found = self.topk.select_rows(
             scores, np.array([0, len(scores)]), np.array([keep]), unit.lanes, self.lfsr_cascade
@@ -92,24 +90,23 @@ class Executor:
         emit = np.zeros(1, np.int64)
         emit_cycles(kept, np.zeros(1, np.int64), found.n_kept, unit.lanes, emit)
         rounds = int(found.round_words[0] + found.rounds[0] * unit.round_overhead_cycles)
-        fixed = unit.command_cycles + unit.take_cycles + unit.handoff_cycles + unit.filter_cycles
         self.recorded.prune_elements += int(found.round_words[0]) * unit.lanes + len(scores)
-        return kept, unit.words(len(scores)) + rounds + fixed + int(emit[0])
+        return kept, rounds, int(emit[0])
 
     def _prune_tokens(self, job: NDArray) -> None:
         among = np.arange(self.live) if job["flags"] & Flag.RESTART else self.keep
         keep = int(job["keep_values"])
         newest = among[-1:]  # a token is never pruned before it has been attended to
-        kept, cycles = self._cascade(self.token_scores[among[:-1]], keep - 1)
+        kept, rounds, emit = self._cascade(self.token_scores[among[:-1]], keep - 1)
         self._set_keep(np.append(among[kept], newest))
-        cycles += self.state_unit.words(self.live) + 8
+        cycles = self.state_unit.prune_tokens_cycles(self.live, rounds, emit)
         self.recorded.ops.append(Op(OP_STATE, cycles, accumulated=True, relists=True))
 
     def _prune_heads(self, job: NDArray) -> None:
         among = np.arange(self.arch.max_heads) if job["flags"] & Flag.RESTART else self.live_heads
-        kept, cycles = self._cascade(self.head_scores[among], int(job["keep_values"]))
+        kept, rounds, emit = self._cascade(self.head_scores[among], int(job["keep_values"]))
         self.live_heads = among[kept]
-        self.recorded.ops.append(Op(OP_STATE, cycles, written=True))
+        self.recorded.ops.append(Op(OP_STATE, self.state_unit.prune_heads_cycles(rounds, emit), written=True))
 
     # ---- attend jobs ----------------------------------------------------------------------------------------------
     def _tokens(self, job: NDArray) -> tuple[NDArray[np.int32], int]:
@@ -272,8 +269,7 @@ class Executor:
                         end += 1
                 if jobs[i]["flags"] & Flag.HALVE:
                     self.token_scores >>= 1
-                    halving = self.state_unit.words(self.live) + 4
-                    self.recorded.ops.append(Op(OP_STATE, halving, accumulated=True))
+                    self.recorded.ops.append(Op(OP_STATE, self.state_unit.halve_cycles(self.live), accumulated=True))
                 alive = self._alive(jobs[i:end])
                 self.recorded.ops += [Op(OP_ATTEND if lives else OP_SKIP) for lives in alive]
                 if alive.any():

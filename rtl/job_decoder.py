@@ -105,7 +105,6 @@ class JobDecoder(wiring.Component):
                 "keys": 32,
                 "end": 33,
                 "keep_values": COUNT_BITS,
-                "several": 1,  # more than one row
             }
         )
         first = Signal(first_layout, reset_less=True)
@@ -135,7 +134,7 @@ class JobDecoder(wiring.Component):
         def flag(which: Flag) -> Value:
             return flags[which.bit_length() - 1]
 
-        single = raw.fused == Fused.SINGLE
+        single, pair = raw.fused == Fused.SINGLE, (raw.fused != Fused.SINGLE) | (raw.side != Side.ALONE)
         queries, group = raw.queries, raw.group[:GROUP_BITS]
         m.d.comb += [
             now.attend.eq(raw.opcode == Opcode.ATTEND),
@@ -146,7 +145,6 @@ class JobDecoder(wiring.Component):
             now.first_visible.eq(raw.first_visible),
             now.keys.eq(raw.keys),
             now.end.eq(raw.first_key + raw.keys),
-            now.several.eq((queries != 1) | (raw.group != 1)),
             now.keep_values.eq(_at_most(raw.keep_values, COUNT_BITS, (1 << COUNT_BITS) - 1)),
             out.opcode.eq(raw.opcode),
             out.halve.eq(flag(Flag.HALVE)),
@@ -179,7 +177,7 @@ class JobDecoder(wiring.Component):
             form.query_atoms.eq(self._atoms(WORD_BITS // 4 * plane_units)),
             form.key_planes.eq(raw.msb_bits >> 2),
             form.key_crumbs.eq(raw.msb_bits[1]),
-            form.pair.eq((raw.side != Side.ALONE) | ~single),
+            form.pair.eq(pair),
             form.fused.eq(~single),
             form.k_wide.eq(~single | (dim > unit.entry_words // 2)),
             form.v_wide.eq(dim > unit.entry_words // 2),
@@ -188,17 +186,17 @@ class JobDecoder(wiring.Component):
             form.value_planes.eq(raw.value_bits >> 2),
             form.value_crumbs.eq(raw.value_bits[1]),
         ]
-        key_units = self._record_units(m, form.key_planes, form.key_crumbs, plane_units, "key_units")
-        value_units = self._record_units(m, form.value_planes, form.value_crumbs, plane_units, "value_units")
+        key_units = self._record_units(m, raw.msb_bits, plane_units, "key_units")
+        value_units = self._record_units(m, raw.value_bits, plane_units, "value_units")
         m.d.comb += [
-            form.key_atoms.eq(Mux(form.pair, self._atoms(key_units << 1), self._atoms(key_units))),
+            form.key_atoms.eq(Mux(pair, self._atoms(key_units << 1), self._atoms(key_units))),
             form.value_atoms.eq(self._atoms(value_units)),
         ]
 
-    def _record_units(self, m: Module, planes: Value, crumbs: Value, plane_units: Value, name: str) -> Signal:
+    def _record_units(self, m: Module, bits: Value, plane_units: Value, name: str) -> Signal:
         """A row's record in units of 16 bytes (``accel.units.fetcher.record_bytes``)."""
         units = Signal(5, name=name)
-        m.d.comb += units.eq(planes * plane_units + Mux(crumbs, (plane_units + 1) >> 1, 0))
+        m.d.comb += units.eq(bits[2:4] * plane_units + Mux(bits[1], (plane_units + 1) >> 1, 0))
         return units
 
     def _atoms(self, units: Value) -> Value:
@@ -208,7 +206,8 @@ class JobDecoder(wiring.Component):
 
     def _simple_checks(self, m: Module, raw: data.View, now: data.View) -> None:
         arch = self.unit.arch
-        flags, attend = now.flags, now.attend
+        flags, attend = now.flags, raw.opcode == Opcode.ATTEND
+        several = (raw.queries != 1) | (raw.group != 1)
         atom = arch.memory_spec.access_bytes
         inside = atom.bit_length() - 1  # bits of an address inside an access
         planes = [(bits, 0) for bits in WIDTHS] + list(PLANES)
@@ -245,7 +244,7 @@ class JobDecoder(wiring.Component):
             ErrorCode.SCALE: attend & ((raw.score_shift > 62) | (~raw.score_shift.any() & raw.score_mantissa.any())),
             ErrorCode.VISIBLE: attend & (raw.flags & Flag.CAUSAL).any() & ~raw.first_visible.any(),
             ErrorCode.ADDRESS: attend & (misplaced | ((raw.lsb != Lsb.NEVER) & off("k_lsb_address", ADDRESS_BITS))),
-            ErrorCode.TILE_ROWS: attend & now.several & ((raw.flags & both_tiles) != both_tiles),
+            ErrorCode.TILE_ROWS: attend & several & ((raw.flags & both_tiles) != both_tiles),
             ErrorCode.KEEP_VALUES: ((raw.opcode == Opcode.PRUNE_TOKENS) | (raw.opcode == Opcode.PRUNE_HEADS))
             & ~raw.keep_values.any(),
             ErrorCode.TOKENS: (raw.opcode == Opcode.TOKENS) & (raw.keys > arch.max_context),

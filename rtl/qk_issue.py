@@ -123,7 +123,7 @@ class QkIssue(wiring.Component):
         m = Module()
         unit = self.unit
         rest = Signal(range(max(2, self.qk.fold(unit.entry_words))))  # further cycles of the line that issues
-        running, second_runs = Signal(), Signal(reset_less=True)
+        running = Signal()
         may_start, first, second, start = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [may_start.eq((rest == 0) & ~running), start.eq(first | second)]
 
@@ -177,15 +177,13 @@ class QkIssue(wiring.Component):
                 state.number.eq(now.number + 1),
                 state.left.eq(now.left - 1),
                 rest.eq(folds),
-                second_runs.eq(now.second),
             ]
         with m.Elif(rest != 0):
             m.d.sync += rest.eq(rest - 1)
-        second_issues = Mux(rest != 0, second_runs, now.second)
         m.d.comb += [
             self.busy.eq(issue | (rest != 0)),
-            self.issue_msb.eq(self.busy & ~second_issues),
-            self.issue_lsb.eq(self.busy & second_issues),
+            self.issue_msb.eq(self.busy & ~now.second),
+            self.issue_lsb.eq(self.busy & now.second),
         ]
         self._read_lines(m, issue, now, last, folds)
         return m

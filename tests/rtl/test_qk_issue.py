@@ -1,10 +1,6 @@
-"""Control of the QK array: every pass, query, line, read and counted issue in the cycle of the contract.
-
-The model below steps cycles and states the rules of docs/hardware.md anew, from jobs as dictionaries.
-"""
+"""Control of the QK array: every pass, query, line, read and counted issue in the cycle of the contract."""
 
 import random
-from collections import deque
 from typing import Any
 
 import pytest
@@ -12,151 +8,26 @@ import pytest
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
 
 from amaranth.back import verilog
-from amaranth.hdl import Const, Value
+from amaranth.hdl import Const, Module, Value
 from amaranth.sim import Simulator
 
 from accel.arch import Arch, load_arch
-from accel.numerics.attention import values_kept
 from accel.units.engine import EngineUnit
+from accel.units.qk import QkUnit
 from rtl.job import sequence_bits
+from rtl.qk import QkArray
 from rtl.qk_issue import QkIssue
 from rtl.qk_rows import QkRows
+from tests.rtl.qk_issue_model import Model, Plan
 
-TINY = load_arch("tiny", {"sram.k_bytes": 768})  # 4 entries: rings of 8 to 32 lines wrap often
+#: 4 entries: rings of 8 to 32 lines, and running numbers of 7 bits, wrap often.
+TINY = load_arch("tiny", {"sram.k_bytes": 768, "sram.v_bytes": 768})
 #: More query slots than rows in flight, a score buffer of 24 words and K entries that are no power of two; no parts.
 OTHER = load_arch(
     "tiny",
     {"sram.k_bytes": 1152, "fetcher.query_slots": 8, "softmax.buffer_keys": 96, "softmax.lanes": 4,
      "qk.multipliers": 32, "rows_in_flight": 2},
 )  # fmt: skip
-
-
-class Plan:
-    """Jobs of one format, and of each row what its passes must say."""
-
-    def __init__(
-        self, rng: random.Random, unit: EngineUnit, dim: int, fused: bool, jobs: int, first: dict[str, int]
-    ) -> None:
-        """``first``: running numbers to begin with: row, number (of K lines), score."""
-        arch = unit.arch
-        padded = Arch.padded_head_dim(dim)
-        per_line, ring = arch.keys_per_line(padded), unit.k_ring_lines(padded, fused)
-        self.jobs: list[dict[str, int]] = []
-        self.rows: list[dict[str, Any]] = []
-        line, number, score, row_number = 0, first["number"], first["score"], first["row"]
-        most = min(ring, unit.score_words) * per_line
-        for j in range(jobs):
-            second = fused and j % 2 == 1
-            keys = self.jobs[-1]["keys"] if second else rng.randint(1, min(most, rng.choice([3, most])))
-            group = rng.choice([1, 1, 2, 3])
-            queries = rng.randint(1, 4)
-            single = rng.random() < 0.3
-            job = {
-                "rows": 1 if single else group * queries,
-                "group": 1 if single else group,
-                "keys": keys,
-                "first_key": rng.randrange(1 << 10),
-                "causal": rng.randrange(2),
-                "first_visible": rng.randint(1, keys),
-                "accumulate": rng.randrange(2),
-                "list": rng.randrange(2),
-                "version": rng.randrange(2),
-                "second": second,
-                "side": rng.randrange(2),
-                "first_tile": 0 if single and rng.random() < 0.7 else 1,
-                "lsb": rng.randrange(3),
-                "threshold": rng.randrange(1 << 16),
-                "selecting": rng.randrange(2),
-                "v_selected": rng.randrange(2),
-                "keep_values": rng.choice([0, 0, rng.randint(1, keys), keys]),
-                "keep_ratio": rng.choice([0, 1 << 16, rng.randrange(1 << 16)]),
-                "score_mantissa": rng.randrange(1 << 16),
-                "score_shift": rng.randrange(1, 63),
-                "k_lsb_address": rng.randrange(1 << 48),
-            }
-            self.jobs.append(job)
-            k_lines = -(-keys // per_line)
-            if second:
-                line, number = (line - k_lines) % ring, number - k_lines
-            for i in range(job["rows"]):
-                visible = min(keys, job["first_visible"] + i // job["group"]) if job["causal"] else keys
-                lines = -(-visible // per_line)
-                sent = {name: job[name] for name in (
-                    "lsb", "threshold", "k_lsb_address", "first_key", "list", "version", "selecting", "v_selected",
-                    "accumulate", "first_tile")}  # fmt: skip
-                sent |= {
-                    "second": 0,
-                    "row": row_number % arch.rows_in_flight,
-                    "keys": visible,
-                    "lines": lines,
-                    "line": line,
-                    "score": score,
-                    "kept": values_kept(visible, job["keep_values"], job["keep_ratio"]),
-                    "ends_k": int(i == job["rows"] - 1 and not (fused and not second)),
-                    "k_lines": k_lines,
-                }
-                self.rows.append(
-                    {
-                        "pass": sent,
-                        "job": j,
-                        "number": number,
-                        "ring_lines": [(line + k) % ring for k in range(lines)],
-                        "counts": [min(per_line, visible - k * per_line) for k in range(lines)],
-                        "row_number": row_number,
-                        "side": second,
-                        "again": rng.random() < 0.4,
-                        "scale": (job["score_mantissa"], job["score_shift"]),
-                    }
-                )
-                score = (score + lines) % unit.score_words
-                row_number += 1
-            line, number = (line + k_lines) % ring, number + k_lines
-        self.last = {"number": number, "score": score, "row": row_number}
-
-
-class Model:
-    """``passed``: running numbers as registers of the cycle: query, k, lsb."""
-
-    def __init__(self, unit: EngineUnit, plan: Plan, fold: int, lsb_head: int) -> None:
-        self.unit, self.plan, self.fold = unit, plan, fold
-        self.free_at, self.running = 0, None  # type: ignore[var-annotated]
-        self.next_row, self.unfinished, self.not_final, self.score_used = 0, 0, 0, 0
-        self.requests: deque[int] = deque()
-        self.lsb_head = lsb_head
-
-    def cycle(self, t: int, passed: dict[str, int]) -> tuple[tuple[int, bool] | None, tuple[int, int, bool] | None]:
-        """What happens at t: (row, second) that starts; (row, line of the row, second) that issues."""
-        start = None
-        if t < self.free_at:
-            return None, None
-        if self.running is None:
-            if self.requests and self.lsb_head < passed["lsb"]:
-                start = (self.requests.popleft(), True)
-                self.lsb_head += 1
-            elif self.next_row < len(self.plan.rows):
-                row = self.plan.rows[self.next_row]
-                if (
-                    self.unfinished < self.unit.arch.rows_in_flight
-                    and row["row_number"] < passed["query"]
-                    and self.score_used + row["pass"]["lines"] <= self.unit.score_words
-                    and row["number"] < passed["k"]
-                    and (row["pass"]["first_tile"] or not self.not_final)
-                ):
-                    start = (self.next_row, False)
-                    self.next_row += 1
-                    self.unfinished += 1
-                    self.not_final += 1
-                    self.score_used += row["pass"]["lines"]
-            if start is None:
-                return None, None
-            self.running = [*start, 0]
-        r, second, k = self.running
-        row = self.plan.rows[r]
-        if not second and row["number"] + k >= passed["k"]:
-            return start, None
-        self.free_at = t + self.fold
-        self.running = [r, second, k + 1] if k + 1 < row["pass"]["lines"] else None
-        return start, (r, k, second)
 
 
 def read_struct(ctx: Any, view: Any, names: Any) -> dict[str, int]:
@@ -180,7 +51,8 @@ async def play(
         "head_dim": dim, "log2_dim": padded.bit_length() - 1, "fused": fused, "pair": fused, "k_wide": wide,
     }  # fmt: skip
     multipliers = arch.qk.multipliers
-    to_dispatch, dispatched, held = 0, {}, 0  # type: ignore[var-annotated]
+    to_dispatch, held = 0, 0
+    dispatched: dict[int, int] = {}  # cycle of each job's dispatch
     expected: dict[int, dict[str, Any]] = {}
     to_request: list[int] = []  # rows whose first pass is done
     requested: list[int] = []  # cycles of the requests
@@ -195,7 +67,7 @@ async def play(
         assert t < 6000, "no progress"
         idle = idle + 1 if finished == len(plan.rows) and scores_back == len(plan.rows) else 0
         if t % 40 == 0:
-            pace = rng.choice([0.05, 0.3, 1.0])
+            pace = rng.choice([0.15, 0.5, 1.0, 1.0])
 
         # What the neighbours do in this cycle, by what has happened before.
         ctx.set(dut.format_change, t == 0)
@@ -254,10 +126,8 @@ async def play(
 
         query_words = [rng.randrange(-2048, 2048) for _ in range(unit.entry_words)]
         k_words = [rng.randrange(-2048, 2048) for _ in range(multipliers)]
-        for i, word in enumerate(query_words):
-            ctx.set(dut.query_words[i], word)
-        for i, word in enumerate(k_words):
-            ctx.set(dut.k_words[i], word)
+        ctx.set(dut.query_words, query_words)
+        ctx.set(dut.k_words, k_words)
 
         want = expected.pop(t, {})
         where = f"dim {dim}, fused {fused}, cycle {t}"
@@ -269,8 +139,7 @@ async def play(
         if "scale" in want:
             query = dut.query.payload
             assert tuple(read_struct(ctx, query, ("mantissa", "shift", "log2_dim")).values()) == want["scale"], where
-            got = [ctx.get(query.words[i]) for i in range(unit.entry_words)]
-            assert got == [word if i < dim else 0 for i, word in enumerate(query_words)], where
+            assert list(ctx.get(query.words)) == [word if i < dim else 0 for i, word in enumerate(query_words)], where
         assert ctx.get(dut.k_read_enable) == ("read" in want), where
         if "read" in want:
             ports = (dut.k_read_line, dut.k_read_part, dut.k_read_side, dut.k_read_mask_lsb)
@@ -279,7 +148,7 @@ async def play(
         if "line" in want:
             line = dut.line.payload
             assert (ctx.get(line.count), ctx.get(line.last)) == want["line"], where
-            assert [ctx.get(line.words[i]) for i in range(multipliers)] == k_words, where
+            assert list(ctx.get(line.words)) == k_words, where
         assert ctx.get(dut.busy) == ("issue" in want), where
         issues = (ctx.get(dut.issue_msb), ctx.get(dut.issue_lsb))
         assert issues == ((0, 0) if "issue" not in want else (1, 0) if want["issue"] == 0 else (0, 1)), where
@@ -330,6 +199,82 @@ def test_every_cycle(arch: Arch, name: str) -> None:
     simulator.add_testbench(bench)
     simulator.run()
     assert total["second"] > 10
+
+
+@pytest.mark.parametrize("dispatches", [(0, 2, 3, 6, 7, 8, 10, 11), (0, 1, 5, 6, 7, 9, 11, 15)])
+def test_a_row_every_cycle(dispatches: tuple[int, ...]) -> None:
+    """Jobs of one row of one line, dispatched with gaps, start one after the other once their queries are there."""
+    dut = QkIssue(EngineUnit.of(TINY))
+    begin = 22
+    starts: list[int] = []
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.format, {"head_dim": 8, "log2_dim": 3})
+        for t in range(begin + 2 * len(dispatches)):
+            ctx.set(dut.dispatch.valid, t in dispatches)
+            ctx.set(dut.dispatch.payload, {"rows": 1, "group": 1, "keys": 2, "first_tile": 1})
+            for passed in (dut.query_passed, dut.k_passed):
+                ctx.set(passed, len(dispatches) if t >= begin else 0)
+            ctx.set(dut.row_finished, len(starts) > 0 and starts[-1] == t - 1)
+            if ctx.get(dut.passes.valid):
+                starts.append(t)
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert starts == list(range(begin, begin + len(dispatches)))
+
+
+@pytest.mark.parametrize("dim", [8, 16, 32])
+def test_the_array_takes_all_at_full_rate(dim: int) -> None:
+    """Everything has arrived and is taken away at once: the array still never refuses a query or a line."""
+    unit = EngineUnit.of(TINY)
+    dut, array = QkIssue(unit), QkArray(QkUnit.of(TINY))
+    plan = Plan(random.Random(dim), unit, dim, False, 8, {"row": 0, "number": 0, "score": 0})
+    m = Module()
+    m.submodules.issue, m.submodules.array = dut, array
+    m.d.comb += [
+        array.query.valid.eq(dut.query.valid),
+        array.query.payload.eq(dut.query.payload),
+        array.line.valid.eq(dut.line.valid),
+        array.line.payload.eq(dut.line.payload),
+        array.scores.ready.eq(1),
+    ]
+    seen = {"query": 0, "line": 0, "last": 0}
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(dut.format, {"head_dim": dim, "log2_dim": dim.bit_length() - 1, "k_wide": unit.wide(dim)})
+        started: list[int] = []
+        waiting = list(plan.jobs)
+        t = 0
+        while seen["last"] < len(plan.rows):
+            assert t < 1000
+            ctx.set(dut.dispatch.valid, bool(waiting))
+            if waiting:
+                ctx.set(dut.dispatch.payload, waiting.pop(0))
+            for passed in (dut.query_passed, dut.k_passed):
+                ctx.set(passed, 63 if t > 15 else 0)
+            back = bool(started)
+            for pulse in (dut.query_release, dut.row_finished, dut.score_release.valid):
+                ctx.set(pulse, back)
+            ctx.set(dut.score_release.payload.count, started.pop(0) if back else 0)
+            if ctx.get(dut.passes.valid):
+                started.append(ctx.get(dut.passes.payload.lines))
+            for name, here, there in (("query", dut.query, array.query), ("line", dut.line, array.line)):
+                seen[name] += ctx.get(here.valid)
+                assert ctx.get(there.ready) or not ctx.get(here.valid), f"{name} refused in cycle {t}"
+            seen["last"] += ctx.get(array.scores.valid) and ctx.get(array.scores.payload.last)
+            t += 1
+            await ctx.tick()
+
+    simulator = Simulator(m)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert seen["query"] == len(plan.rows)
+    assert seen["line"] == sum(row["pass"]["lines"] for row in plan.rows) * TINY.qk_fold(dim)
 
 
 def test_verilog() -> None:

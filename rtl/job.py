@@ -120,7 +120,7 @@ def tag_layout(unit: EngineUnit) -> data.StructLayout:
     """What comes back with an access: where it goes.
 
     index: ring line (K, LSB, V) or query slot (Q). row: LSB only, the fetch's number modulo rows_in_flight. atom: which
-    access of the row. side: K only, head of a pair (0 unless a single side is fetched).
+    access of the row. side: head of a pair, of K where a single side is fetched, of LSB where K of both came together.
     """
     return data.StructLayout(
         {
@@ -144,8 +144,9 @@ def pass_layout(unit: EngineUnit) -> data.StructLayout:
     """One pass of a row through the QK array, sent in the cycle in which its first line issues.
 
     second: the pass with both planes. row: the row's number modulo rows_in_flight. keys: visible to it. line: ring line
-    of its first key. score: word of the score buffer where its first line goes. kept: V rows it keeps. ends_k: its K
-    may be freed when it, and all rows before it, are final; k_lines: that many lines.
+    of its first key; side: its keys are the second of a fused pair. score: word of the score buffer where its first
+    line goes. kept: V rows it keeps. ends_k: its K may be freed when it, and all rows before it, are final; k_lines:
+    that many lines.
     """
     rows = unit.arch.rows_in_flight
     return data.StructLayout(
@@ -157,6 +158,7 @@ def pass_layout(unit: EngineUnit) -> data.StructLayout:
             "line": line_bits(unit),
             "score": range(unit.score_words),
             "kept": COUNT_BITS,
+            "side": 1,
             "lsb": 2,
             "threshold": THRESHOLD_BITS,
             "k_lsb_address": ADDRESS_BITS,
@@ -174,12 +176,13 @@ def pass_layout(unit: EngineUnit) -> data.StructLayout:
 
 
 def lsb_request_layout(unit: EngineUnit) -> data.StructLayout:
-    """A row that needs its LSB plane: ``keys`` keys from ring line ``line`` of K."""
+    """A row that needs its LSB plane: ``keys`` keys from ring line ``line`` of K; side: of a fused pair."""
     return data.StructLayout(
         {
             "row": range(unit.arch.rows_in_flight),
             "keys": COUNT_BITS,
             "line": line_bits(unit),
+            "side": 1,
             "k_lsb_address": ADDRESS_BITS,
             "first_key": COUNT_BITS,
             "list": 1,

@@ -44,6 +44,7 @@ class LocalValues(wiring.Component):
     Parameters
     ----------
     unit : EngineUnit. No line of a row that does not select comes while a selecting row is in the top-k.
+    lfsr_seed : of the top-k's pivot generator, 1 to 65535; the simulator's default.
 
     Members
     -------
@@ -64,9 +65,9 @@ class LocalValues(wiring.Component):
     Latency of the top-k: ``sim.topk.quickselect``. selected, v_row and select_busy are decoded from registers.
     """
 
-    def __init__(self, unit: EngineUnit):
+    def __init__(self, unit: EngineUnit, lfsr_seed: int = 1):
         self.unit = unit
-        self.topk = replace(TopKUnit.of(unit.arch, WEIGHT_BITS), payload_bits=TOKEN_BITS)
+        self.topk = replace(TopKUnit.of(unit.arch, WEIGHT_BITS), payload_bits=TOKEN_BITS, lfsr_seed=lfsr_seed)
         super().__init__(
             {
                 "format": In(format_layout()),

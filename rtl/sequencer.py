@@ -58,7 +58,7 @@ class Sequencer(wiring.Component):
 
     F(i), job i is at the front    F(i) = max(b(i) + DECODE_CYCLES, N(i-1)), b: its last beat, from ProgramReader
     E(i), it leaves the front: ProgramReader's pop(i).  N(i), first cycle of the next: E(i) + 1 but for operations
-      pruned head      E = F
+      pruned head      E = H
       attend           E = D = max(H, R(j - job_slots) + 1) for the j-th dispatched job, R(j): its ``retired``
                        of another format than the job before: D = max(H, R(j-1) + 1)
                        H = F, or with HALVE: H = C(HALVE) + 1
@@ -274,11 +274,11 @@ class Sequencer(wiring.Component):
 
         with m.Switch(front.opcode):
             with m.Case(Opcode.ATTEND):
-                with m.If(self._pruned):
-                    m.d.comb += leave.eq(1)
-                with m.Elif(front.halve & ~self._halved):
+                with m.If(front.halve & ~self._halved):
                     taken = operate(StateOperation.HALVE, self._all_added, leaving=False)
                     m.d.sync += self._halved.eq(taken)
+                with m.Elif(self._pruned):
+                    m.d.comb += leave.eq(1)
                 with m.Elif(self._slot_free & (self._same_format | self._none_under_way)):
                     m.d.comb += [leave.eq(1), self.dispatch.valid.eq(1), self.format_change.eq(~self._same_format)]
             with m.Case(Opcode.TOKENS):

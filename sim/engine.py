@@ -52,7 +52,7 @@ def _run(
     t, progress, last_done = 0, 0, -1
     while True:
         tick = t * machine_.ticks // machine_.ticks_per
-        if dispatch(sequencer, machine_, ops, time, out.retired, out.write_row, t):
+        if dispatch(sequencer, machine_, ops, time, out.retired, out.reported_rows, t):
             break
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)

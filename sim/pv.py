@@ -18,7 +18,7 @@ from sim.work import Record, integers
 
 STATE = integers(
     """
-    line free next_row finished drain_free issues busy_cycles write_row write_atom retiring retired
+    line free next_row finished drain_free issues busy_cycles write_row write_atom reported_rows retiring retired
     """
 )
 
@@ -86,7 +86,7 @@ def write_outputs(
 ) -> None:  # fmt: skip
     """One cycle of the result writer: one access per cycle to the channel it belongs to."""
     s = state[0]
-    s.retired = s.retiring
+    s.reported_rows, s.retired = s.write_row, s.retiring
     r = s.write_row
     if r >= s.finished or time[r].written > t:
         return

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.work import OP_ATTEND, OP_SKIP, OP_TOKENS, Record, integers
+from sim.work import OP_ATTEND, OP_SKIP, Record, integers
 
 STATE = integers(
     """
-    next requested last_beat header_checked until jobs dispatched busy_cycles accumulated
+    next requested last_beat header_checked until operated jobs dispatched busy_cycles accumulated
     """
 )
 
@@ -58,14 +58,18 @@ def dispatch(q: Sequencer, m: Record, ops: np.ndarray, time: np.ndarray, retired
     if s.next == ops.shape[0]:
         return retired == s.jobs
     op = ops[s.next]
-    if op.kind == OP_ATTEND:
-        if s.jobs - retired >= m.job_slots or (op.fresh and retired < s.jobs):
-            return False
-        s.jobs += 1
-    elif op.kind != OP_SKIP and op.kind != OP_TOKENS:
+    if op.cycles > 0 and s.operated == 0:
         if s.accumulated < op.accumulated or written < op.written or retired < op.retired:
             return False
         s.until = t + op.cycles + 1
         s.busy_cycles += op.cycles
+        s.operated = 1
+        if op.kind == OP_ATTEND or op.kind == OP_SKIP:  # scores are halved before it
+            return False
+    elif op.kind == OP_ATTEND:
+        if s.jobs - retired >= m.job_slots or (op.fresh and retired < s.jobs):
+            return False
+        s.jobs += 1
     s.next += 1
+    s.operated = 0
     return False

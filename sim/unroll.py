@@ -240,7 +240,8 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
 def _fresh(jobs: Jobs) -> NDArray[np.bool_]:
     """Jobs of another format than the one before, as :func:`rtl.job.format_layout` has it."""
     columns = [jobs[name].astype(np.int64) for name in ("head_dim", "msb_bits", "lsb_bits", "value_bits")]
-    formats = np.stack([*columns, jobs["fused"] != Fused.SINGLE, jobs["side"] != Side.ALONE], axis=1)
+    fused = jobs["fused"] != Fused.SINGLE
+    formats = np.stack([*columns, fused, fused | (jobs["side"] != Side.ALONE)], axis=1)
     return np.concatenate([[True], (np.diff(formats, axis=0) != 0).any(axis=1)])[: len(jobs)]
 
 
@@ -268,11 +269,11 @@ def _ops(recorded: Recorded, jobs: NDArray, per_job: Int) -> NDArray:
     attended = relisted = 0
     for op, entry in zip(ops, recorded.ops, strict=True):
         op["kind"], op["cycles"] = entry.kind, entry.cycles
+        op["accumulated"] = rows_before[attended] if entry.accumulated else 0
+        op["written"] = rows_before[attended] if entry.written else 0
         if entry.kind == OP_ATTEND:
             op["fresh"] = jobs["fresh"][attended]
             attended += 1
-        op["accumulated"] = rows_before[attended] if entry.accumulated else 0
-        op["written"] = rows_before[attended] if entry.written else 0
         if entry.relists:
             op["retired"], relisted = relisted, attended
     return ops

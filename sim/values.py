@@ -267,11 +267,14 @@ class Executor:
                 if tensors is None:
                     while end < len(jobs) and _same_keys(jobs[i], jobs[end]):
                         end += 1
+                halving = 0
                 if jobs[i]["flags"] & Flag.HALVE:
                     self.token_scores >>= 1
-                    self.recorded.ops.append(Op(OP_STATE, self.state_unit.halve_cycles(self.live), accumulated=True))
+                    halving = self.state_unit.halve_cycles(self.live)
                 alive = self._alive(jobs[i:end])
-                self.recorded.ops += [Op(OP_ATTEND if lives else OP_SKIP) for lives in alive]
+                ops = [Op(OP_ATTEND if lives else OP_SKIP) for lives in alive]
+                ops[0] = ops[0]._replace(cycles=halving, accumulated=halving > 0)
+                self.recorded.ops += ops
                 if alive.any():
                     out = self.attend(jobs[i:end][alive], source, tensors[attended] if tensors is not None else None)
                 elif tensors is not None:

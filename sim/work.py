@@ -63,7 +63,8 @@ OP_ATTEND, OP_SKIP, OP_TOKENS, OP_STATE = range(4)
 OP = integers("kind cycles accumulated written retired fresh")
 """One job of the program as the sequencer sees it: an attend job, one of a pruned head, new tokens, or an operation of
 ``cycles`` on the state, which waits until so many rows have been ``accumulated`` and ``written`` and so many attend
-jobs ``retired``. An attend job of a ``fresh`` format waits until all before it have retired.
+jobs ``retired``. An attend job with ``cycles`` first halves the scores; one of a ``fresh`` format waits until all
+before it have retired.
 """
 
 TIME = integers(

@@ -16,7 +16,7 @@ from accel.registers import ErrorCode
 from accel.units.softmax import OUTPUT_BITS
 from accel.verify.harness import run_bench
 
-PROGRAM_ADDRESS = 1 << 40  # far above all tensors
+PROGRAM_ADDRESS = (1 << 40) + 64  # far above all tensors; jobs of 128 bytes then lie whole in 4 KiB
 MAX_CYCLES = 1_000_000
 Mode = Literal["dram", "random"]
 

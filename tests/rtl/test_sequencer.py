@@ -55,6 +55,10 @@ class Rules:
         rows = sum(job["rows"] for _, job, _, _ in self.dispatched)
         return times[rows - 1] if rows else -1
 
+    def _halve(self, front: int, added: int, keep: int, live: int, restart: bool) -> None:
+        keep = min(keep, (1 << 17) - 1)
+        self._operation(StateOperation.HALVE, max(front, added), keep=keep, live=live, restart=int(restart))
+
     def _operation(self, op: StateOperation, earliest: int, **payload: int) -> int:
         """The cycle in which it is taken; the next job may be at the front a cycle after it is done."""
         at = earliest
@@ -111,6 +115,9 @@ class Rules:
                 job, new = expected(arch, item)
                 head = item["head"]
                 if item["group"] == 1 and not heads >> head & 1:
+                    if flags & Flag.HALVE:
+                        self._halve(front, added, keep, live, restart)
+                        front = self.next
                     self._leave(front)
                     continue
                 if item["fused"] == Fused.FIRST and item["group"] == 1 and not heads >> (head + 1) & 1:
@@ -122,13 +129,7 @@ class Rules:
                     return self._stop(front, ErrorCode.LIVE, i)
                 at = front
                 if flags & Flag.HALVE:
-                    self._operation(
-                        StateOperation.HALVE,
-                        max(front, added),
-                        keep=min(keep, (1 << 17) - 1),
-                        live=live,
-                        restart=int(restart),
-                    )
+                    self._halve(front, added, keep, live, restart)
                     at = self.next
                 count = len(self.dispatched)
                 if form is not None and form != new and count:

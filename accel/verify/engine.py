@@ -63,6 +63,7 @@ class EngineRun:
 def run_engine(
     arch: Arch, verilog: str, cases: Sequence[Case], mode: Mode = "dram", seed: int = 1, *,
     events: Sequence[str] = (), max_cycles: int = MAX_CYCLES, name: str = "engine", builds: Path | None = None,
+    bench: str = "accel.verify.bench", bench_dir: Path | None = None,
 ) -> list[EngineRun]:  # fmt: skip
     """Run each case from reset on the module ``name`` of the text ``verilog``, all in one simulation.
 
@@ -70,7 +71,8 @@ def run_engine(
         mode: what is behind the memory ports: ``dram``, the simulator's memory, or ``random`` latencies.
         seed: of the latencies, and of all registers that are not reset.
         events: outputs whose cycles are recorded.
-        builds: see :func:`accel.verify.harness.run_bench`.
+        builds, bench, bench_dir: see :func:`accel.verify.harness.run_bench`. Another bench than the default one must
+            keep the same records; it may give ``mode`` a meaning of its own.
 
     Raises:
         UserError: tensors that memory cannot hold (:func:`accel.lower.image.memory_image`).
@@ -89,7 +91,7 @@ def run_engine(
                 }
             )  # fmt: skip
         work = {"arch": arch.model_dump(), "runs": runs}
-        records = run_bench(verilog, name, "accel.verify.bench", work, seed, builds)
+        records = run_bench(verilog, name, bench, work, seed, builds, bench_dir)
     atom_bytes = arch.memory_spec.access_bytes
     out = []
     for case, image, record in zip(cases, images, records, strict=True):

@@ -13,9 +13,11 @@ from accel.lower.programs import lower_decode, lower_prefill
 from accel.lower.trace import lower_trace
 from accel.program import Flag, Opcode, Program, ValueFetch, jobs_of
 from accel.units.fetcher import JOB_START_CYCLES, FetcherUnit, record_bytes, row_stride_bytes, side_mask
-from accel.units.pv import NORMALISE_CYCLES, PvUnit
+from accel.units.pv import ISSUE_CYCLES as PV_ISSUE_CYCLES
+from accel.units.pv import NORMALISE_CYCLES, WRITER_CYCLES, PvUnit
+from accel.units.qk import ISSUE_CYCLES as QK_ISSUE_CYCLES
 from accel.units.qk import QkUnit
-from accel.units.softmax import SoftmaxUnit
+from accel.units.softmax import STORE_CYCLES, SoftmaxUnit
 from sim.engine import Timing, run_timing
 from sim.unroll import unroll
 from sim.values import Executor
@@ -127,17 +129,20 @@ def test_unloaded_latency_is_the_sum_of_the_stages(keys: int) -> None:
     timing = simulate(arch, one_head(arch, keys, keys))[1]
     time = timing.times.row[0]
     qk, softmax = QkUnit.of(arch), SoftmaxUnit.of(arch)
-    assert time["decided"] == time["qk_end"] + qk.latency_cycles + softmax.exponent_cycles + softmax.test_cycles
+    scores = QK_ISSUE_CYCLES + qk.latency_cycles
+    assert time["decided"] == time["qk_end"] + scores + softmax.exponent_cycles + softmax.test_cycles
     assert time["final"] == time["decided"]
-    assert time["pass2_start"] == time["final"] + softmax.reciprocal_cycles
+    assert time["pass2_start"] == time["final"] + softmax.reciprocal_cycles + STORE_CYCLES
     lines = -(-keys // 8)
     assert time["pass2_end"] == time["pass2_start"] + lines - 1
     assert time["pv_end"] >= time["pass2_end"] + softmax.normalise_cycles + 1
     pv = PvUnit.of(arch, 64)
-    assert time["written"] == time["pv_end"] + pv.latency_cycles + pv.drain_cycles(64) + NORMALISE_CYCLES
+    summed = time["pv_end"] + PV_ISSUE_CYCLES + pv.latency_cycles
+    assert time["written"] == summed + pv.drain_cycles(64) + NORMALISE_CYCLES + WRITER_CYCLES
     first_key = time["qk_start"] - timing.times.kset[0, 0]
     spec = arch.memory_spec
-    unloaded = JOB_START_CYCLES + 1 + spec.closed_read_cycles + FetcherUnit.of(arch).return_cycles
+    port = 2  # the slice before the memory's port, and the walker that passes what has arrived
+    unloaded = JOB_START_CYCLES + 1 + port + spec.closed_read_cycles + FetcherUnit.of(arch).return_cycles
     conflict = spec.RAS + spec.RP if keys > 8 else 0  # the query may find its bank open for a key
     assert unloaded <= first_key <= unloaded + 3 * spec.CCD_L + 8 + conflict  # two accesses per key, three per query
 

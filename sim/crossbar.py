@@ -39,7 +39,7 @@ class Crossbar(NamedTuple):
     sent_head: np.ndarray
     sent_count: np.ndarray
     wake: np.ndarray  # int64 per channel: memory tick at which it next has something to do
-    busy: np.ndarray  # int64: [addresses waiting, accesses under way, cycles with a grant]
+    busy: np.ndarray  # int64: [addresses waiting, accesses under way, cycles with a grant, taken, given of the record]
     received: np.ndarray  # int32 per channel: accesses in the window behind the port
     offered: np.ndarray  # int32 per channel: accesses in the slice before the port, not yet taken
     claimed: np.ndarray  # int64 per lane, then per channel: last cycle in which it was given to somebody
@@ -58,17 +58,18 @@ def new_crossbar(lanes: int, depth: int, channels: int, outstanding: int) -> Cro
 
     queued = [table(lanes, depth) for _ in range(4)] + [table(lanes), table(lanes)]
     sent = [np.zeros((channels, outstanding), np.int64)] + [table(channels, outstanding) for _ in range(4)]
-    under_way = [table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(3, np.int64)]
+    under_way = [table(channels), table(channels), np.zeros(channels, np.int64), np.zeros(5, np.int64)]
     ports = [table(channels), table(channels)]
     last = [never(lanes + channels), never(lanes + channels), never(lanes)]
     return Crossbar._make(queued + sent + under_way + ports + last)
 
 
 @njit(cache=True)
-def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int) -> None:
+def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int, log: np.ndarray) -> None:
     """One cycle of the lanes-to-channels crossbar: each lane asks for the channels of its oldest addresses.
 
     A channel's port has a slice of two accesses before it, which decides by what it held at the start of the cycle.
+    ``log``: dtype READ, of what the channels take; empty if nobody wants it.
     """
     lanes, depth = x.channel.shape
     channels, outstanding = x.sent_ticket.shape
@@ -81,6 +82,11 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int)
                 dram, channel, x.sent_bank[channel, slot], x.sent_row[channel, slot], READ, tick
             )
             x.offered[channel] -= 1
+            if x.busy[3] < log.shape[0]:
+                entry = log[x.busy[3]]
+                entry.cycle, entry.channel = t, channel
+                entry.bank, entry.row = x.sent_bank[channel, slot], x.sent_row[channel, slot]
+                x.busy[3] += 1
             x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
     for place in range(window):
         for i in range(lanes):
@@ -113,11 +119,12 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int)
 
 @njit(cache=True)
 def return_data(
-    x: Crossbar, dram: DramState, pending: np.ndarray, ready: np.ndarray, t: int, tick: int, window: int, behind: int
-) -> None:
+    x: Crossbar, dram: DramState, pending: np.ndarray, ready: np.ndarray, t: int, tick: int, window: int, behind: int,
+    log: np.ndarray,
+) -> None:  # fmt: skip
     """One cycle of the channels-to-lanes crossbar; a line is ready ``behind`` cycles after its last access got through.
 
-    An access that a channel's port receives in this cycle can ask for its lane in the next.
+    An access that a channel's port receives in this cycle can ask for its lane in the next. ``log``: of these.
     """
     channels, outstanding = x.sent_ticket.shape
     lanes = x.waiting.shape[0]
@@ -150,3 +157,6 @@ def return_data(
             done = done_tick(dram, channel, x.sent_ticket[channel, (x.sent_head[channel] + here) % outstanding])
             if 0 <= done <= tick:
                 x.received[channel] = here + 1
+                if x.busy[4] < log.shape[0]:
+                    log[x.busy[4]].cycle, log[x.busy[4]].channel = t, channel
+                    x.busy[4] += 1

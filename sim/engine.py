@@ -6,7 +6,6 @@ which it may be used; space given back in a cycle can be taken in the next.
 
 from dataclasses import dataclass
 
-import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -24,7 +23,7 @@ from sim.qk import issue as qk_issue
 from sim.requant import decide
 from sim.sequencer import Sequencer, dispatch, new_sequencer
 from sim.unroll import machine
-from sim.work import NEVER, TIME, Times, Work
+from sim.work import Times, Work, new_times
 
 STUCK_CYCLES = 2_000_000  # longer than any wait the datapath can have; more means a defect here
 
@@ -43,35 +42,35 @@ class Timing:
 @njit(cache=True)
 def _run(
     m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, ops: NDArray, tokens: NDArray, selected: NDArray,
-    pending: NDArray, ready: NDArray, times: Times, sequencer: Sequencer, f: Fetcher, x: Crossbar, dram: DramState,
+    pending: NDArray, times: Times, sequencer: Sequencer, f: Fetcher, x: Crossbar, dram: DramState,
     q: Qk, normalise: NDArray, pv: NDArray, first_v: int, first_q: int,
 ) -> int:  # fmt: skip
     machine_ = m[0]
     jobs_seen, fetch, qk, out = sequencer.state[0], f.state[0], q.state[0], pv[0]
-    time = times.row
+    time, ready = times.row, times.ready
     t, progress, last_done = 0, 0, -1
     while True:
         tick = t * machine_.ticks // machine_.ticks_per
-        if dispatch(sequencer, machine_, ops, time, out.retired, out.reported_rows, t):
+        if dispatch(sequencer, machine_, ops, times, out.retired, out.reported_rows, t):
             break
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
         else:
             choose_job(f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.write_row, t)
         if x.busy[0] + x.busy[1] > 0:
-            send_addresses(x, dram, t, tick, machine_.window)
+            send_addresses(x, dram, t, tick, machine_.window, times.taken)
         for channel in range(x.wake.shape[0]):
             while x.wake[channel] <= tick:
                 at = x.wake[channel]
                 dram_tick(dram, channel, at)
                 x.wake[channel] = next_event(dram, channel, at + 1)
         if x.busy[1] > 0:
-            return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles)
-        qk_issue(q, f, machine_, ksets, jobs, rows, time, jobs_seen.dispatched, out.finished, t)
+            return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles, times.given)
+        qk_issue(q, f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.finished, t)
         decide(q, f, ksets, jobs, rows, time, t)
         second_pass(normalise, q, machine_, rows, time, t)
-        pv_issue(pv, f, normalise, machine_, jobs, rows, time, t)
-        write_outputs(pv, x, dram, machine_, jobs, rows, time, t, tick)
+        pv_issue(pv, f, normalise, machine_, jobs, rows, times, t)
+        write_outputs(pv, x, dram, machine_, jobs, rows, times, t, tick)
         pass_arrivals(f, rows, first_v, first_q, ready, t)
         done = out.write_row + out.issues + qk.busy_cycles + x.busy[2] + jobs_seen.next
         if done != last_done:
@@ -91,8 +90,8 @@ def _run(
     return t + 1
 
 
-def run_timing(arch: Arch, work: Work) -> Timing:
-    """Simulate the machine on unrolled work.
+def run_timing(arch: Arch, work: Work, record: bool = False) -> Timing:
+    """Simulate the machine on unrolled work. ``record``: also the times of every line and access.
 
     Raises:
         RuntimeError: nothing moved for ``STUCK_CYCLES``; or something is left behind at the end; a defect of
@@ -101,18 +100,16 @@ def run_timing(arch: Arch, work: Work) -> Timing:
     n_rows = len(work.rows)
     m = machine(arch)
     spec = arch.memory_spec
-    rows = np.full(n_rows, NEVER, np.dtype((np.int64, len(TIME.names or ())))).view(TIME).reshape(n_rows)
-    times = Times(rows, np.full((len(work.ksets), 2), NEVER), np.full((len(work.jobs), 2), NEVER))
+    times = new_times(work, record)
     f = new_fetcher(arch.fetcher.lanes, n_rows)
     x = new_crossbar(
         arch.fetcher.lanes, arch.fetcher.address_fifo_depth, spec.channels, arch.fetcher.outstanding_per_channel
     )
     dram = new_dram(spec, spec.channels)
     sequencer, q, normalise, pv = new_sequencer(len(work.ops)), new_qk(n_rows), new_normalise(), new_pv()
-    ready = np.full(len(work.pending), NEVER)
     first_v, first_q = work.first_value_line, int(work.rows["q_pending"][0]) if n_rows else 0
     cycles = _run(
-        m, work.ksets, work.jobs.copy(), work.rows, work.ops, work.tokens, work.selected, work.pending.copy(), ready,
+        m, work.ksets, work.jobs.copy(), work.rows, work.ops, work.tokens, work.selected, work.pending.copy(),
         times, sequencer, f, x, dram, q, normalise, pv, first_v, first_q,
     )  # fmt: skip
     held = {

@@ -97,6 +97,7 @@ def choose_job(
     if s.lsb_head < s.lsb_tail:
         r = f.lsb[s.lsb_head]
         s.lsb_head += 1
+        times.row[r].lsb_chosen = t
         job = jobs[rows[r].job]
         _begin(f, KIND_LSB, r, rows[r].keys, job.keys_per_line, (1 << job.lsb_atoms) - 1, start)
         _deal_lines(f, job.k_line, job.keys_per_line)
@@ -135,6 +136,8 @@ def choose_job(
         if count > 0 and job.kset < s.k_next:
             _begin(f, KIND_Q, s.q_next, count, 1, (1 << (row.q_atoms + row.p_atoms)) - 1, start)
             _deal(f, s.q_next, m.query_lanes)
+            for r in range(s.q_next, s.q_next + count):
+                times.row[r].q_chosen = t
             s.q_next += count
             return
 

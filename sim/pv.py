@@ -14,11 +14,12 @@ from sim.crossbar import Crossbar
 from sim.dram import can_accept_write, enqueue, next_event
 from sim.dram_state import WRITE, DramState, flat_bank, map_address
 from sim.fetcher import Fetcher
-from sim.work import Record, integers
+from sim.work import Record, Times, integers
 
 STATE = integers(
     """
     line free next_row finished drain_free issues busy_cycles write_row write_atom reported_rows retiring retired
+    lines_issued accesses_written
     """
 )
 
@@ -30,11 +31,11 @@ def new_pv() -> np.ndarray:
 
 @njit(cache=True)
 def issue(
-    state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: Record, jobs: np.ndarray, rows: np.ndarray, time:
-    np.ndarray, t: int,
+    state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: Record, jobs: np.ndarray, rows: np.ndarray,
+    times: Times, t: int,
 ) -> None:  # fmt: skip
     """One cycle of the array."""
-    s = state[0]
+    s, time = state[0], times.row
     r = s.next_row
     if t < s.free or r >= rows.shape[0]:
         return
@@ -59,6 +60,9 @@ def issue(
             return
     if v_line >= f.state[0].v_passed:
         return
+    if s.lines_issued < times.pv_line.shape[0]:
+        times.pv_line[s.lines_issued] = t
+        s.lines_issued += 1
     s.issues += job.pv_fold
     s.busy_cycles += job.pv_fold
     s.free = t + job.pv_fold
@@ -81,12 +85,13 @@ def issue(
 
 @njit(cache=True)
 def write_outputs(
-    state: np.ndarray, x: Crossbar, dram: DramState, m: Record, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray,
+    state: np.ndarray, x: Crossbar, dram: DramState, m: Record, jobs: np.ndarray, rows: np.ndarray, times: Times,
     t: int, tick: int,
 ) -> None:  # fmt: skip
     """One cycle of the result writer: one access per cycle to the channel it belongs to."""
     s = state[0]
     s.reported_rows, s.retired = s.write_row, s.retiring
+    time = times.row
     r = s.write_row
     if r >= s.finished or time[r].written > t:
         return
@@ -98,9 +103,13 @@ def write_outputs(
         enqueue(dram, channel, flat_bank(dram, pseudo, group, bank), dram_row, WRITE, tick)
         x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
         s.write_atom += 1
+        if s.accesses_written < times.write.shape[0]:
+            times.write[s.accesses_written] = t
+            s.accesses_written += 1
     if s.write_atom == row.w_atoms:
         s.write_atom = 0
         s.write_row = r + 1
+        time[r].stored = t
         job = jobs[row.job]
         if r == job.first_row + job.rows - 1:
             s.retiring = row.job + 1

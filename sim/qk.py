@@ -13,12 +13,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.fetcher import Fetcher
-from sim.work import Record, integers
+from sim.work import Record, Times, integers
 
 STATE = integers(
     """
     row second line lines free next_row score_used lsb_head msb_issues lsb_issues busy_cycles decide_head
-    decide_tail
+    decide_tail issued
     """
 )
 
@@ -39,11 +39,11 @@ def new_qk(rows: int) -> Qk:
 
 @njit(cache=True)
 def issue(
-    q: Qk, f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray,
+    q: Qk, f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
     dispatched: int, finished: int, t: int,
 ) -> None:  # fmt: skip
     """One cycle. ``finished`` rows have left PV."""
-    s, passed = q.state[0], f.state[0]
+    s, passed, time = q.state[0], f.state[0], times.row
     if t < s.free:
         return
     if s.row < 0:
@@ -75,6 +75,9 @@ def issue(
     else:
         return
     s.busy_cycles += job.qk_fold
+    if s.issued < times.qk_line.shape[0]:
+        times.qk_line[s.issued] = t
+        s.issued += 1
     s.free = t + job.qk_fold
     s.line += 1
     if s.line == s.lines:

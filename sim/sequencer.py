@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from sim.work import OP_ATTEND, OP_SKIP, Record, integers
+from sim.work import OP_ATTEND, OP_SKIP, Record, Times, integers
 
 STATE = integers(
     """
@@ -43,12 +43,12 @@ def read_program(q: Sequencer, m: Record, t: int) -> None:
 
 
 @njit(cache=True)
-def dispatch(q: Sequencer, m: Record, ops: np.ndarray, time: np.ndarray, retired: int, written: int, t: int) -> bool:
+def dispatch(q: Sequencer, m: Record, ops: np.ndarray, times: Times, retired: int, written: int, t: int) -> bool:
     """One cycle; returns whether the END has been reached and nothing is under way.
 
     ``retired`` jobs and ``written`` rows had ended before this cycle.
     """
-    s = q.state[0]
+    s, time = q.state[0], times.row
     s.dispatched = s.jobs
     while s.accumulated < time.shape[0] and time[s.accumulated].important < t:
         s.accumulated += 1
@@ -64,11 +64,13 @@ def dispatch(q: Sequencer, m: Record, ops: np.ndarray, time: np.ndarray, retired
         s.until = t + op.cycles + 1
         s.busy_cycles += op.cycles
         s.operated = 1
+        times.op[s.next, 0], times.op[s.next, 1] = t, t + op.cycles
         if op.kind == OP_ATTEND or op.kind == OP_SKIP:  # scores are halved before it
             return False
     elif op.kind == OP_ATTEND:
         if s.jobs - retired >= m.job_slots or (op.fresh and retired < s.jobs):
             return False
+        times.dispatch[s.jobs] = t
         s.jobs += 1
     s.next += 1
     s.operated = 0

@@ -70,20 +70,54 @@ before it have retired.
 TIME = integers(
     """
     qk_start qk_end decided lsb_fetch lsb_start lsb_end final pass2_start pass2_end important loaded take
-    handoff emitted v_fetch v_fetched pv_start pv_end drained written
+    handoff emitted v_fetch v_fetched pv_start pv_end drained written q_chosen lsb_chosen stored
     """
 )
-"""When things happened to a row; :data:`NEVER` where they did not."""
+"""When things happened to a row; :data:`NEVER` where they did not. ``q_chosen``, ``lsb_chosen``: the fetcher's choice;
+``stored``: the writer was done with it.
+"""
+
+READ = integers("cycle channel bank row")
+"""An access that a channel took, or gave back (then without ``bank`` and ``row``)."""
 
 
 class Times(NamedTuple):
     """``row``: dtype TIME per row. ``kset``, ``job``: int64 (n, 2), first and last cycle of the address generation of K
-    and of resident V.
+    and of resident V; ``op``: when an operation on the state was taken and done. ``dispatch``: int64 per job.
+    ``ready``: int64 per entry of ``Work.pending``, when it was complete.
+
+    The others are in order of cycle, and empty unless recorded. ``qk_line``, ``pv_line``: int64, each line's issue;
+    ``write``: int64, each access written; ``taken``, ``given``: dtype READ, each access that a channel took, gave back.
     """
 
     row: np.ndarray
     kset: np.ndarray
     job: np.ndarray
+    op: np.ndarray
+    dispatch: np.ndarray
+    ready: np.ndarray
+    qk_line: np.ndarray
+    pv_line: np.ndarray
+    write: np.ndarray
+    taken: np.ndarray
+    given: np.ndarray
+
+
+def new_times(work: "Work", record: bool) -> Times:
+    """Before the first cycle. ``record``: also what takes an entry per line or access."""
+
+    def never(*shape: int) -> NDArray[np.int64]:
+        return np.full(shape, NEVER)
+
+    rows, accesses = len(work.rows), int(work.pending.sum())
+    logged = (int((work.rows["lines"] * (1 + work.rows["lsb"])).sum()), int(work.rows["pv_issues"].sum()),
+              int(work.rows["w_atoms"].sum()))  # fmt: skip
+    return Times(
+        never(rows, len(TIME.names or ())).view(TIME).reshape(rows), never(len(work.ksets), 2),
+        never(len(work.jobs), 2), never(len(work.ops), 2), never(len(work.jobs)), never(len(work.pending)),
+        *(never(count if record else 0) for count in logged),
+        *(np.zeros(accesses if record else 0, READ) for _ in range(2)),
+    )  # fmt: skip
 
 
 MACHINE = integers(

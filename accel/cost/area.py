@@ -5,20 +5,25 @@ pads or PHY. Where a netlist of the RTL exists, its synthesised area is the bett
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from accel.arch import Arch, archs, load_arch
 from accel.cost.energy import sram_macros
 from accel.cost.factors import Figure, Technology, load_technology, published
+from accel.units.engine import TOKEN_BITS, EngineUnit
+from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
 from accel.units.softmax import WEIGHT_BITS, stored_bits
 from accel.units.topk import TopKUnit
 
 UM2_PER_MM2 = 1e6
-ADDRESS_BITS = 64  # the paper's address FIFOs are 8 bytes wide
-BEAT_BITS = 128  # and its data FIFOs 16 bytes
-TAG_BYTES = 2  # lane and line of an access under way
-ACCUMULATOR_BITS = 32  # importance accumulators
+ADDRESS_BITS = 80  # of an entry of an address FIFO: rtl.job.address_layout has 72 to 80
+BEAT_BITS = 128  # the paper's data FIFOs are 16 bytes wide
+TAG_BYTES = 4  # lane, and rtl.job.tag_layout, of an access under way
+ARRIVAL_BITS = 3  # of a count of accesses generated or arrived, rtl/arrivals.py
+ARRIVAL_COPIES = 4  # generated and arrived, each in two memories
+KEEP_LIST_COPIES = 2  # one for the fetcher's lanes, one for words
+LIST_VERSIONS = 2
 COMPARATOR_ARRAYS = 2  # smaller than the pivot, larger than the pivot
 TOPK_ENGINES = 2  # token and head importance share one, local values have the other
 
@@ -114,8 +119,8 @@ def area(arch: Arch) -> AreaReport:
         macros = sram_macros(multipliers)
         ledger.sram(part, macros, "kv", size / macros)
     ledger.sram("score_buffer", 1, "score", stored_bits(arch.softmax.buffer_keys, arch.softmax.lanes) / 8)
-    # Kept weights and their positions wait for V.
-    weight_bits = WEIGHT_BITS + TopKUnit.of(arch, WEIGHT_BITS).index_bits
+    # Kept weights and their positions wait for V; the fetcher's lanes read positions in a copy of their own.
+    weight_bits = WEIGHT_BITS + 2 * TOKEN_BITS
     ledger.sram("score_buffer", 1, "score", arch.softmax.buffer_keys * weight_bits / 8)
 
     ledger.operation("softmax", "lanes", arch.softmax.lanes, "exponential")
@@ -128,21 +133,28 @@ def area(arch: Arch) -> AreaReport:
     # One eliminator behind each comparator array and one behind the order-preserving filter.
     eliminator_lanes = TOPK_ENGINES * (COMPARATOR_ARRAYS + 1) * arch.topk.lanes
     ledger.operation("topk", "zero eliminator lanes", eliminator_lanes, "topk_element")
-    ledger.sram("topk", 1, "score", TopKUnit.of(arch, arch.value_bits).memory_bits / 8)
-    ledger.sram("topk", 1, "importance", TopKUnit.of(arch, ACCUMULATOR_BITS).memory_bits / 8)
+    local_values = replace(TopKUnit.of(arch, WEIGHT_BITS), payload_bits=TOKEN_BITS)
+    ledger.sram("topk", 1, "score", local_values.memory_bits / 8)
+    ledger.sram("topk", 1, "importance", ImportanceUnit.of(arch).topk().memory_bits / 8)
 
+    # Each lane of a line of probabilities adds into scores of its own; they are added up when tokens are selected.
     ledger.operation("importance", "adders", arch.softmax.lanes, "importance_update")
-    ledger.sram("importance", 1, "importance", arch.max_context * ACCUMULATOR_BITS / 8)
-    ledger.primitive("importance", "head register_bits", arch.max_heads * ACCUMULATOR_BITS, "register_bit")
+    ledger.sram("importance", arch.softmax.lanes, "importance", arch.max_context * TOKEN_SCORE_BITS / 8)
+    ledger.sram("importance", 1, "importance", arch.max_heads * HEAD_SCORE_BITS / 8)
+    ledger.sram("importance", KEEP_LIST_COPIES, "importance", LIST_VERSIONS * arch.max_context * TOKEN_BITS / 8)
 
     lanes, channels = arch.fetcher.lanes, arch.memory.channels
     # An n:1 multiplexer tree has n - 1 two-input multiplexers.
     address_muxes = channels * (lanes - 1) * ADDRESS_BITS
     ledger.operation("crossbar", "address multiplexer bits", address_muxes, "multiplexer_bit")
     ledger.operation("crossbar", "data multiplexer bits", lanes * (channels - 1) * BEAT_BITS, "multiplexer_bit")
-    ledger.sram("fifos", lanes, "fifo", 512 * math.ceil(arch.fetcher.address_fifo_depth / 64))
+    ledger.sram("fifos", lanes, "fifo", ADDRESS_BITS / 8 * arch.fetcher.address_fifo_depth)
     # Data goes straight to the SRAM banks; a channel only remembers which lane and line each access under way is for.
     ledger.sram("fifos", channels, "fifo", TAG_BYTES * arch.fetcher.outstanding_per_channel)
+    # Per lane and line of the rings: how many accesses were generated, how many arrived.
+    for entries in (EngineUnit(arch).k_entries, EngineUnit(arch).v_entries):
+        ring_lines = 2 * entries * lanes / arch.softmax.lanes
+        ledger.sram("fifos", lanes * ARRIVAL_COPIES, "fifo", ring_lines * ARRIVAL_BITS / 8)
     query_bits = arch.fetcher.query_slots * arch.max_head_dim * arch.value_bits
     ledger.primitive("query_registers", "register_bits", query_bits, "register_bit")
 

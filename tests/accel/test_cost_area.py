@@ -35,7 +35,7 @@ def test_multipliers_are_in_square_millimetres():
     "change",
     [
         {"qk.multipliers": 1024}, {"topk.lanes": 32}, {"softmax.lanes": 16}, {"fetcher.lanes": 64},
-        {"memory.channels": 32}, {"sram.k_bytes": 393216}, {"sram.v_bytes": 393216}, {"max_heads": 128},
+        {"memory.channels": 32}, {"sram.k_bytes": 393216}, {"sram.v_bytes": 393216}, {"max_heads": 256},
         {"max_context": 2048}, {"softmax.buffer_keys": 4096}, {"pv.output_lanes": 64}, {"fetcher.query_slots": 64},
     ],
 )  # fmt: skip

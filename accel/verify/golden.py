@@ -1,0 +1,165 @@
+"""The golden functions strung together into a machine: what simulator and hardware must reproduce to the bit.
+
+Written from the definitions and row by row; it shares no code with :class:`sim.values.Executor` beyond the golden
+functions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.arch import Arch
+from accel.lower.image import Tensors
+from accel.numerics.attention import AttendedRow, add_importance, attend_row, dot, values_kept
+from accel.numerics.softmax import Int, RowSum, SoftmaxRow, scale_scores, softmax_row
+from accel.numerics.topk import top_k
+from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch
+from accel.units.importance import HEAD_SCORE_BITS
+
+LSB = {Lsb.NEVER: "never", Lsb.TEST: "test", Lsb.ALWAYS: "always"}
+
+
+class Pass(NamedTuple):
+    """One pass of a row through the QK array: ``scores`` in log2 units, int64 (n,), and their softmax."""
+
+    scores: Int
+    softmax: SoftmaxRow
+
+
+class GoldenRow(NamedTuple):
+    """One row that was worked on. ``job``: number of its attend job, pruned heads not counted; ``head``: of the query;
+    ``tokens``: numbers of its keys, int64 (n,); ``at``: number of its job in the program.
+    """
+
+    job: int
+    at: int
+    head: int
+    tokens: NDArray[np.int64]
+    q: NDArray[np.int16]
+    k_msb: NDArray[np.int16]
+    k_full: NDArray[np.int16]
+    scale: tuple[int, int]
+    lanes: int
+    before: RowSum | None
+    result: AttendedRow
+
+    def passes(self) -> list[Pass]:
+        """The first pass and, if there is one, the second."""
+        keys = [self.k_msb, self.k_full][: 1 + self.result.lsb_pass]
+        scores = [scale_scores(dot(self.q, k), *self.scale) for k in keys]
+        return [Pass(s, softmax_row(s, self.lanes, self.before)) for s in scores]
+
+
+class GoldenState(NamedTuple):
+    """What is alive after a job of the program: the keep list and the heads."""
+
+    keep: tuple[int, ...]
+    heads: tuple[int, ...]
+
+
+@dataclass
+class GoldenMachine:
+    """State that survives a job, and what every row and job left.
+
+    Attributes:
+        scores, head_scores: importance; what is not there is 0. live: tokens. keep: keep list. heads: alive.
+        lsb, kept, selected: per row, whether it made a second pass, and the token numbers of the V rows it used; those
+        that were fetched by row, one after the other. rows, states: per row, and per job of the program.
+        worked: numbers, among all attend jobs, of those whose head was alive.
+    """
+
+    arch: Arch
+    scores: dict[int, int] = field(default_factory=dict)
+    head_scores: dict[int, int] = field(default_factory=dict)
+    live: int = 0
+    keep: list[int] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
+    lsb: list[bool] = field(default_factory=list)
+    kept: list[list[int]] = field(default_factory=list)  # token numbers
+    selected: list[int] = field(default_factory=list)
+    carried: dict[tuple[int, int, int], tuple[RowSum, np.ndarray]] = field(default_factory=dict)
+    rows: list[GoldenRow] = field(default_factory=list)
+    states: list[GoldenState] = field(default_factory=list)
+    worked: list[int] = field(default_factory=list)
+    attended: int = 0
+
+    def __post_init__(self) -> None:
+        self.heads = list(range(self.arch.max_heads))
+
+    def run(self, jobs: Jobs, tensors: Sequence[Tensors]) -> list[NDArray[np.int64]]:
+        """Work on all jobs; ``tensors`` of each attend job.
+
+        Returns:
+            Per attend job int64 (rows, dim): zeros for a pruned head, no rows for a tile that is not its rows' last.
+        """
+        waiting = iter(tensors)
+        outputs = []
+        for at, job in enumerate(jobs):
+            if job["opcode"] == Opcode.ATTEND:
+                outputs.append(self._attend(at, job, next(waiting)))
+                self.attended += 1
+            else:
+                self._state(job)
+            self.states.append(GoldenState(tuple(self.keep), tuple(self.heads)))
+        return outputs
+
+    def _state(self, job: np.void) -> None:
+        restart, count = bool(job["flags"] & Flag.RESTART), int(job["keep_values"])
+        if job["opcode"] == Opcode.TOKENS:
+            if restart:
+                self.scores, self.head_scores = {}, {}
+                self.heads = list(range(self.arch.max_heads))
+            self.live = int(job["keys"])
+            self.keep = list(range(self.live))
+        elif job["opcode"] == Opcode.PRUNE_TOKENS:
+            among = list(range(self.live)) if restart else self.keep
+            best = top_k([self.scores.get(t, 0) for t in among[:-1]], count - 1).positions
+            self.keep = [among[i] for i in best] + among[-1:]
+        else:
+            among = list(range(self.arch.max_heads)) if restart else self.heads
+            self.heads = [among[i] for i in top_k([self.head_scores.get(h, 0) for h in among], count).positions]
+
+    def _attend(self, at: int, job: np.void, t: Tensors) -> NDArray[np.int64]:
+        flags, group, dim = int(job["flags"]), int(job["group"]), int(job["head_dim"])
+        ends = bool(flags & Flag.LAST_TILE)
+        if flags & Flag.HALVE:
+            self.scores = {token: score >> 1 for token, score in self.scores.items()}
+        if group == 1 and int(job["head"]) not in self.heads:
+            return np.zeros((int(job["queries"]) if ends else 0, dim), np.int64)
+        self.worked.append(self.attended)
+        listed = self.keep if flags & Flag.KEEP_LIST else range(1 << 20)
+        tokens = np.array(listed[int(job["first_key"]) : int(job["first_key"] + job["keys"])])
+        out = []
+        for r in range(int(job["queries"]) * group):
+            query = r // group
+            n = min(len(tokens), int(job["first_visible"]) + query) if flags & Flag.CAUSAL else len(tokens)
+            seen = tokens[:n]
+            # The query row's own address names it in every tile.
+            name = (int(job["layer"]), int(job["head"]), int(job["q_address"]) + r * int(job["q_stride"]))
+            before, carried = (None, None) if flags & Flag.FIRST_TILE else self.carried[name]
+            scale, lanes = (int(job["score_mantissa"]), int(job["score_shift"])), self.arch.keys_per_line(dim)
+            row = attend_row(
+                t.q[r], t.k_msb[seen], t.k_full[seen], t.v[seen], scale=scale, lanes=lanes,
+                keep_values=values_kept(n, int(job["keep_values"]), int(job["keep_ratio"])),
+                lsb=LSB[Lsb(job["lsb"])], threshold=int(job["threshold"]), before=before, carried=carried,
+            )  # fmt: skip
+            head = int(job["head"]) * group + r % group
+            keys = (t.k_msb[seen], t.k_full[seen])
+            self.rows.append(GoldenRow(len(self.worked) - 1, at, head, seen, t.q[r], *keys, scale, lanes, before, row))
+            self.lsb.append(row.lsb_pass)
+            self.kept.append([int(x) for x in seen[row.kept]])
+            if job["value_fetch"] == ValueFetch.SELECTED:
+                self.selected += self.kept[-1]
+            if flags & Flag.ACCUMULATE:
+                for token, p in zip(seen, row.softmax.probabilities, strict=True):
+                    self.scores[int(token)] = int(add_importance(self.scores.get(int(token), 0), p))
+            if ends:
+                score = self.head_scores.get(head, 0) + int(np.abs(row.output).sum())
+                self.head_scores[head] = min(score, (1 << HEAD_SCORE_BITS) - 1)
+                out.append(row.output)
+            else:
+                self.carried[name] = (row.softmax.state, row.accumulated)
+        return np.array(out, np.int64).reshape(-1, dim)

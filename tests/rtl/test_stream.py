@@ -1,4 +1,4 @@
-"""Skid buffer and queue: latency, rate and capacity. That they lose nothing in any traffic is proven in test_formal."""
+"""Skid buffer and queue: latency, rate and capacity. That they lose nothing in any traffic is proven in tests/formal."""
 
 from collections.abc import Callable
 

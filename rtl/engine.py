@@ -242,6 +242,7 @@ class Engine(wiring.Component):
         wiring.connect(m, path.line, state.line)
         wiring.connect(m, path.token_read, state.token_read)
         wiring.connect(m, path.weights, pv.weights)
+        wiring.connect(m, path.columns, pv.columns)
         wiring.connect(m, pv.ring_read, path.ring_read)
         wiring.connect(m, pv.ring_release, path.ring_release)
         wiring.connect(m, pv.head_magnitude, state.head_magnitude)

@@ -2,17 +2,25 @@
 
 from dataclasses import replace
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.units.engine import TOKEN_BITS, EngineUnit
+from accel.units.pv import MIN_HEAD_DIM
 from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
+from rtl.columns import PLACE_CYCLES, ColumnPlacer, item_layout
 from rtl.job import format_layout, sequence_bits, v_row_layout, weight_line_layout
 from rtl.lane_list import LaneList
-from rtl.pv_issue import ring_items_layout, ring_read_layout, ring_words
-from rtl.second_pass import SELECTING_ROWS, log2_keys_per_line, place_layout, select_layout
+from rtl.pv_ports import columns_layout, ring_items_layout, ring_read_layout, ring_words
+from rtl.second_pass import (
+    SELECTING_ROWS,
+    log2_keys_per_line,
+    log2_values_per_line,
+    place_layout,
+    select_layout,
+)
 from rtl.sram import Sram
 from rtl.stream import Queue
 from rtl.topk import component as top_k
@@ -39,7 +47,8 @@ class LocalValues(wiring.Component):
     A line at c of a row that does not select is written at the end of c, key j of the row at place j. Of a selecting
     row the top-k has its command at c of the first line, and a word at c + 1 when it became complete, or the row's
     last, at c; what the top-k offers at o is written at the end of o. Each value brings its token number
-    (``v_selected``) or its key's position in the row.
+    (``v_selected``) or its key's position in the row. Where V is resident and a V line holds several rows, kept items
+    go to the places of their columns instead (:class:`rtl.columns.ColumnPlacer`), also by the end of o.
 
     Parameters
     ----------
@@ -54,15 +63,16 @@ class LocalValues(wiring.Component):
     line, place : In. A weight line, and where its row goes; never refused.
     selected : Out(1). At o of a selecting row's last word.
     v_row : Out(stream of v_row_layout, always ready). Then, if its V is fetched by row.
+    columns : Out(stream of columns_layout, always ready). Then, if its V is resident and a V line holds several rows.
     emitted, dense_lines : Out(sequence_bits). Running counts of selecting rows, and of lines of the others, in the
         ring; registers.
     select_busy : Out(1). The top-k's selector holds a row, from its take to its handoff, both included.
     ring_read : In(stream of ring_read_layout, always ready). ring_items : Out(ring_items_layout), one cycle later,
-        until the next read. Items behind a row's last one carry no meaning, nor do payloads of a row that does not
-        select.
-    kept_read : In(kept_read_signature). The payloads again, for the lanes of the fetcher.
+        until the next read. Items behind a row's last one carry no meaning, nor do those that a column does not have,
+        nor payloads of a row that does not select.
+    kept_read : In(kept_read_signature). The token numbers again, for the lanes of the fetcher.
 
-    Latency of the top-k: ``sim.topk.quickselect``. selected, v_row and select_busy are decoded from registers.
+    Latency of the top-k: ``sim.topk.quickselect``. selected, v_row, columns and select_busy are decoded from registers.
     """
 
     def __init__(self, unit: EngineUnit, lfsr_seed: int = 1):
@@ -76,6 +86,7 @@ class LocalValues(wiring.Component):
                 "place": In(place_layout(unit)),
                 "selected": Out(1),
                 "v_row": Out(stream.Signature(v_row_layout(unit), always_ready=True)),
+                "columns": Out(stream.Signature(columns_layout(unit), always_ready=True)),
                 "emitted": Out(sequence_bits(unit)),
                 "dense_lines": Out(sequence_bits(unit)),
                 "select_busy": Out(1),
@@ -130,28 +141,14 @@ class LocalValues(wiring.Component):
         with m.If(topk.output.valid):
             m.d.sync += [first.eq(out.last), following.eq(Mux(address == words - 1, 0, address + 1))]
         m.d.sync += [self.emitted.eq(self.emitted + self.selected), self.dense_lines.eq(self.dense_lines + dense)]
+        placer = self._place_by_column(m, topk, row) if unit.arch.values_per_line(MIN_HEAD_DIM) > 1 else None
+        for lane in range(lanes):
+            self._bank(m, lane, dense, topk.output, address, placer)
 
-        m.submodules.weights = weights = Sram(WEIGHT_BITS * lanes, words)
-        m.submodules.payloads = payloads = Sram(TOKEN_BITS * lanes, words)
-        m.d.comb += [
-            weights.write_enable.eq(dense | topk.output.valid),
-            weights.write_address.eq(Mux(dense, place.word, address)),
-            weights.write_data.eq(Mux(dense, self._joined.weights.as_value(), out.values.as_value())),
-            payloads.write_enable.eq(topk.output.valid),
-            payloads.write_address.eq(address),
-            payloads.write_data.eq(out.payloads),
-            self.ring_items.weights.eq(weights.read_data),
-            self.ring_items.payloads.eq(payloads.read_data),
-        ]
-        for memory in (weights, payloads):
-            m.d.comb += [
-                memory.read_enable.eq(self.ring_read.valid),
-                memory.read_address.eq(self.ring_read.payload.word),
-            ]
         kept_read, fetch_lanes = self.kept_read, unit.arch.fetcher.lanes
         m.submodules.kept = kept = LaneList(words * lanes, TOKEN_BITS, fetch_lanes, lanes)
         m.d.comb += [
-            kept.write_enable.eq(topk.output.valid),
+            kept.write_enable.eq(topk.output.valid & row.v_selected),
             kept.write_word.eq(address),
             kept.write_mask.eq(-1),
             *(kept.write_items[lane].eq(out.payloads[lane]) for lane in range(lanes)),
@@ -161,6 +158,50 @@ class LocalValues(wiring.Component):
             *(kept_read.data[lane].eq(kept.data[lane]) for lane in range(fetch_lanes)),
         ]
         return m
+
+    def _place_by_column(self, m: Module, topk: wiring.Component, row: data.View) -> ColumnPlacer:
+        """Columns of the row in front; sets ``_by_column``: it is such a row."""
+        assert self.topk.marked_cycles >= PLACE_CYCLES
+        m.submodules.placer = placer = ColumnPlacer(self.unit, self.topk)
+        self._by_column = Signal()
+        m.d.comb += [
+            self._by_column.eq(~row.v_selected & (log2_values_per_line(self.unit, self.format.log2_dim) != 0)),
+            placer.format.eq(self.format),
+            placer.marked.valid.eq(topk.marked.valid & self._by_column),
+            placer.marked.payload.eq(topk.marked.payload),
+            placer.word.eq(row.granule * (self.unit.granule // self.topk.lanes)),
+            placer.clear.eq(self.selected),
+            self.columns.valid.eq(self.selected & self._by_column),
+            self.columns.payload.eq(placer.counts),
+        ]
+        return placer
+
+    def _bank(
+        self, m: Module, lane: int, dense: Value, output: wiring.PureInterface, address: Value,
+        placer: ColumnPlacer | None,
+    ) -> None:  # fmt: skip
+        """The ring's items of one lane. A line, the top-k and the placer each write in cycles of their own."""
+        m.submodules[f"ring_{lane}"] = ring = Sram(item_layout().size, ring_words(self.unit))
+        written = Signal(item_layout(), name=f"written_{lane}")
+        out = output.payload
+        m.d.comb += [
+            ring.write_enable.eq(dense | output.valid),
+            ring.write_address.eq(Mux(dense, self.place.word, address)),
+            ring.write_data.eq(written),
+            written.weight.eq(Mux(dense, self._joined.weights[lane], out.values[lane])),
+            written.payload.eq(out.payloads[lane]),
+            ring.read_enable.eq(self.ring_read.valid),
+            ring.read_address.eq(self.ring_read.payload.word),
+            Cat(self.ring_items.weights[lane], self.ring_items.payloads[lane]).eq(ring.read_data),
+        ]
+        if placer is not None:
+            write = placer.write[lane]
+            with m.If(~dense & self._by_column):
+                m.d.comb += [
+                    ring.write_enable.eq(write.valid),
+                    ring.write_address.eq(write.payload.word),
+                    written.eq(write.payload.item),
+                ]
 
     def _pack(self, m: Module) -> tuple[data.View, Value]:
         """The word as of the last line, and whether the present line completes its word.

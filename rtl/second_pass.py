@@ -15,7 +15,15 @@ from rtl.softmax.reciprocal import row_reciprocal
 from rtl.sram import Sram
 from rtl.stream import Queue
 
-__all__ = ["SecondPass", "log2_keys_per_line", "place_layout", "ring_words", "select_layout", "token_read_signature"]
+__all__ = [
+    "SecondPass",
+    "log2_keys_per_line",
+    "log2_values_per_line",
+    "place_layout",
+    "ring_words",
+    "select_layout",
+    "token_read_signature",
+]
 
 #: Selecting rows between the start of their second pass and their last word out of the top-k: its source banks.
 SELECTING_ROWS = 2
@@ -24,7 +32,16 @@ _FURTHEST_RISE = 63  # shifts any sum out
 
 def log2_keys_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
     """log2 of ``Arch.keys_per_line`` of the padded head dimension 2^log2_dim."""
-    log2_multipliers = unit.arch.qk.multipliers.bit_length() - 1
+    return _log2_per_line(unit, unit.arch.qk.multipliers, log2_dim)
+
+
+def log2_values_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
+    """log2 of ``Arch.values_per_line`` of the padded head dimension 2^log2_dim."""
+    return _log2_per_line(unit, unit.arch.pv.multipliers, log2_dim)
+
+
+def _log2_per_line(unit: EngineUnit, multipliers: int, log2_dim: Value) -> Value:
+    log2_multipliers = multipliers.bit_length() - 1
     log2_lanes = unit.arch.softmax.lanes.bit_length() - 1
     halvings = range(1, min(log2_lanes, log2_multipliers) + 1)
     return sum((log2_dim <= log2_multipliers - n for n in halvings), start=Value.cast(0))
@@ -57,9 +74,10 @@ class SecondPass(wiring.Component):
     """Score buffer and what is known of each row, from its exponents to its weight lines. Gives out the weight ring.
 
     Row r, in row order, starts at t when, all by registers: its reciprocal is stored; the row before has been read
-    out; the ring has ceil(kept / granule) granules. A selecting row: also fewer than ``SELECTING_ROWS`` selecting rows
-    are before their last word out of the top-k, and the last line of the previous one was read at t - 2 or before. A
-    row that is not: no selecting row is before its last word out, so that the ring needs a single write port.
+    out; the ring has its granules (``EngineUnit.kept_granules``). A selecting row: also fewer than ``SELECTING_ROWS``
+    selecting rows are before their last word out of the top-k, and the last line of the previous one was read at t - 2
+    or before. A row that is not: no selecting row is before its last word out, so that the ring needs a single write
+    port.
 
     Parameters
     ----------
@@ -148,7 +166,9 @@ class SecondPass(wiring.Component):
         rows = unit.arch.rows_in_flight
         next_row, stored = Signal(range(rows)), Signal(rows)
 
-        m.submodules.row_table = row_table = Memory(shape=final_layout(unit), depth=rows, init=[])
+        of_row = final_layout(unit).members
+        layout = data.StructLayout({**of_row, "granules": range(unit.granules + 1)})
+        m.submodules.row_table = row_table = Memory(shape=layout, depth=rows, init=[])
         row_write, row_read = row_table.write_port(), row_table.read_port(domain="comb")
         m.submodules.dividing = dividing = Queue(range(rows), rows)
         inverse_layout = row_reciprocal(self.softmax)
@@ -157,7 +177,8 @@ class SecondPass(wiring.Component):
         m.d.comb += [
             row_write.en.eq(final.valid),
             row_write.addr.eq(final.payload.row),
-            row_write.data.eq(final.payload),
+            *(row_write.data[name].eq(final.payload[name]) for name in of_row),
+            row_write.data.granules.eq(self._granules()),
             row_read.addr.eq(next_row),
             dividing.i.valid.eq(final.valid),
             dividing.i.payload.eq(final.payload.row),
@@ -172,11 +193,9 @@ class SecondPass(wiring.Component):
         row, start, inverse = self._row, self._start, inverse_read.data
 
         granule, used = Signal(range(unit.granules)), Signal(range(unit.granules + 1))
-        wanted, selecting_rows = Signal(range(unit.granules + 1)), Signal(range(SELECTING_ROWS + 1))
+        wanted, selecting_rows = row.granules, Signal(range(SELECTING_ROWS + 1))
         self._selecting_ended = Signal()  # a selecting row's last line was read in the cycle before
-        log2_granule = unit.granule.bit_length() - 1
         m.d.comb += [
-            wanted.eq((row.kept + unit.granule - 1) >> log2_granule),
             start.eq(
                 stored.bit_select(next_row, 1)
                 & (self._left == 0)
@@ -223,6 +242,15 @@ class SecondPass(wiring.Component):
             *(select[name].eq(row[name]) for name in ("keys", "kept", "v_selected")),
         ]
         self._granule = granule
+
+    def _granules(self) -> Value:
+        """Granules of the ring that the final row takes."""
+        unit, row = self.unit, self.final.payload
+        log2_values = log2_values_per_line(unit, self.format.log2_dim)
+        lines = (row["keys"] + (1 << log2_values) - 1) >> log2_values
+        by_column = row.selecting & ~row.v_selected & (log2_values != 0)
+        items = Mux(by_column, Mux(lines < row.kept, lines, row.kept) << log2_values, row.kept)
+        return (items + unit.granule - 1) >> (unit.granule.bit_length() - 1)
 
     def _read_lines(self, m: Module) -> None:
         """A row's lines out of the buffer, one per cycle; what goes along with a line until it is normalised."""

@@ -16,7 +16,9 @@ __all__ = ["SoftmaxPath"]
 
 _REQUANT_PORTS = ("passes", "scores", "lsb_request", "query_release", "k_release")
 _SECOND_PASS_PORTS = ("score_release", "weights", "token_read", "line", "ring_release")
-_LOCAL_VALUES_PORTS = ("v_row", "emitted", "dense_lines", "select_busy", "ring_read", "ring_items", "kept_read")
+_LOCAL_VALUES_PORTS = (
+    "v_row", "emitted", "dense_lines", "columns", "select_busy", "ring_read", "ring_items", "kept_read",
+)  # fmt: skip
 
 
 class SoftmaxPath(wiring.Component):
@@ -31,7 +33,7 @@ class SoftmaxPath(wiring.Component):
     format : In(format_layout). A level; changes only when nothing is under way.
     passes, scores, lsb_request, query_release, k_release : as of :class:`rtl.requant.Requant`.
     score_release, weights, token_read, line, ring_release : as of :class:`rtl.second_pass.SecondPass`.
-    v_row, emitted, dense_lines, select_busy, ring_read, ring_items, kept_read : as of
+    v_row, emitted, dense_lines, columns, select_busy, ring_read, ring_items, kept_read : as of
         :class:`rtl.local_values.LocalValues`.
     softmax_busy : Out(1). A second pass reads a line in this cycle.
 

@@ -209,7 +209,9 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rows["pv_issues"] = joined(recorded.pv_issues)
     chosen = np.flatnonzero(out["v_resident"][row_job] == 0)
     rows["kept_ids"][chosen] = np.concatenate([[0], np.cumsum(rows["kept"][chosen])[:-1]]) if len(chosen) else 0
-    rows["granules"] = -(-rows["kept"] // EngineUnit(arch).granule)
+    by_column = (rows["select"] >= 0) & (out["v_resident"][row_job] == 1)
+    columns = np.where(by_column, out["values_per_line"][row_job], 1)
+    rows["granules"] = EngineUnit(arch).kept_granules(rows["kept"], rows["keys"], columns)
     _value_lines(arch, out, rows, pending)
     again = np.flatnonzero(rows["lsb"])
     lsb_accesses = visible[again] * out["lsb_atoms"][row_job[again]]

@@ -2,8 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from accel.arch import Arch
 from accel.errors import UserError
+
+Int = NDArray[np.int64]
 
 JOB_FIFO_BYTES = 128  # one job of a program
 RAW_JOBS = 4  # jobs read ahead of their dispatch
@@ -119,6 +124,18 @@ class EngineUnit:
     @property
     def granules(self) -> int:
         return self.arch.softmax.buffer_keys // self.granule
+
+    def kept_granules(self, kept: Int, keys: Int, columns: Int) -> Int:
+        """Granules that rows take in the weight ring, int64.
+
+        Args:
+            kept: V rows that each row keeps, of the ``keys`` that it sees.
+            columns: ``values_per_line`` for a row that selects from resident V, where each column of a V line walks
+                through its own kept rows: item n * columns + c is the n-th of column c, and the fullest column may
+                have min(kept, lines). 1 for all other rows.
+        """
+        items = np.minimum(kept, -(-keys // columns)) * columns
+        return -(-items // self.granule)
 
     @property
     def query_lanes(self) -> int:

@@ -136,6 +136,11 @@ class TopKUnit:
         zero eliminator (2), packing."""
         return 6
 
+    @property
+    def marked_cycles(self) -> int:
+        """The last of them: from a source word whose kept lanes are known to the output word that it completes."""
+        return 3
+
     def words(self, n: int) -> int:
         """Words of a row of n values."""
         return -(-n // self.lanes)

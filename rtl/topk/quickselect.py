@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from accel.units.topk import TopKUnit
 from rtl.sram import Sram
 from rtl.stream import Queue
-from rtl.topk.row_filter import RowFilter, output_layout, source_layout
+from rtl.topk.row_filter import RowFilter, marked_layout, output_layout, source_layout
 from rtl.topk.selector import Selector
 
 __all__ = ["TopK"]
@@ -30,6 +30,8 @@ class TopK(wiring.Component):
         (unit.payload_bits > 0) a stream of values and payloads, each of them per lane.
     output : Out(stream of values, positions, count, last). max(1, ceil(min(n, k) / lanes)) words per row; lanes from
         count on carry no meaning. With payloads also those of the values.
+    marked : Out(stream of marked_layout, always ready), only with payloads. The row's source words once more, with
+        their kept lanes: each at least ``unit.marked_cycles`` before the output word that holds its last kept value.
     taking : Out(1). The selector takes a row in this cycle.
     selecting : Out(1). 1 in every cycle from the take of a row to its handoff to the filter, both included.
 
@@ -46,11 +48,13 @@ class TopK(wiring.Component):
 
     def __init__(self, unit: TopKUnit):
         self.unit = unit
+        marked = {"marked": Out(stream.Signature(marked_layout(unit), always_ready=True))} if unit.payload_bits else {}
         super().__init__(
             {
                 "command": In(stream.Signature(data.StructLayout({"n": unit.size_bits, "k": unit.size_bits}))),
                 "input": In(stream.Signature(source_layout(unit))),
                 "output": Out(stream.Signature(output_layout(unit))),
+                **marked,
                 "taking": Out(1),
                 "selecting": Out(1),
             }
@@ -67,6 +71,8 @@ class TopK(wiring.Component):
         wiring.connect(m, loaded.o, select.i)
         wiring.connect(m, select.o, filter_.i)
         wiring.connect(m, filter_.output, wiring.flipped(self.output))
+        if unit.payload_bits:
+            wiring.connect(m, filter_.marked, wiring.flipped(self.marked))
         m.d.comb += [
             self.taking.eq(select.i.valid & select.i.ready),
             self.selecting.eq(select.i.valid | ~select.i.ready),

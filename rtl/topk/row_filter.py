@@ -11,7 +11,7 @@ from rtl.topk.packer import Packer
 from rtl.topk.selector import lanes_below
 from rtl.zero_eliminator import ZeroEliminator, count_ones
 
-__all__ = ["RowFilter", "output_layout", "source_layout"]
+__all__ = ["RowFilter", "marked_layout", "output_layout", "source_layout"]
 
 
 def source_layout(unit: TopKUnit) -> data.Layout:
@@ -38,6 +38,17 @@ def output_layout(unit: TopKUnit) -> data.StructLayout:
     )
 
 
+def marked_layout(unit: TopKUnit) -> data.StructLayout:
+    """One source word before it is packed, lanes being consecutive positions of the row; ``keep``: the kept lanes."""
+    return data.StructLayout(
+        {
+            "keep": unit.lanes,
+            "values": data.ArrayLayout(unit.value_bits, unit.lanes),
+            "payloads": data.ArrayLayout(unit.payload_bits, unit.lanes),
+        }
+    )
+
+
 class RowFilter(wiring.Component):
     """Emits the kept values of the row in its source bank with their positions, packed.
 
@@ -53,16 +64,20 @@ class RowFilter(wiring.Component):
     -------
     i : In(stream of threshold, n_equal, n, kept), from the selector.
     output : Out(stream of output_layout). valid and payload are registers; lanes from count on carry no meaning.
+    marked : Out(stream of marked_layout, always ready), only with payloads. A source word in front of the zero
+        eliminator, once; decoded from registers. Words behind the row's last kept value keep no lane.
     done : Out(1). The last word of a row is accepted in this cycle.
     active : Out(1). The read port is in use.
     source_enable, source_address : Out; source_data : In. Read port of the source bank, one cycle of latency.
 
-    Latency: ``unit.filter_cycles`` from i to the word that source word 0 completes; one row at a time.
+    Latency: ``unit.filter_cycles`` from i to the word that source word 0 completes, of which ``unit.marked_cycles``
+    from marked on; one row at a time.
     """
 
     def __init__(self, unit: TopKUnit):
         self.unit = unit
         size = unit.size_bits
+        marked = {"marked": Out(stream.Signature(marked_layout(unit), always_ready=True))} if unit.payload_bits else {}
         super().__init__(
             {
                 "i": In(
@@ -71,6 +86,7 @@ class RowFilter(wiring.Component):
                     )
                 ),
                 "output": Out(stream.Signature(output_layout(unit))),
+                **marked,
                 "done": Out(1),
                 "active": Out(1),
                 "source_enable": Out(1),
@@ -121,7 +137,7 @@ class RowFilter(wiring.Component):
             ]
 
         # Keep the larger ones and the first equal ones of the row.
-        equal_left = Signal(unit.size_bits)
+        equal_left, keep_2 = Signal(unit.size_bits), Signal(lanes)
         payload = {"payload": payload_bits} if payload_bits else {}
         placed = data.StructLayout({"value": width, **payload, "position": unit.index_bits})
         # Value, payload, lane: the lower part of ``placed``.
@@ -129,10 +145,9 @@ class RowFilter(wiring.Component):
         m.d.comb += [
             eliminate.enable.eq(advance),
             eliminate.clear.eq(clear),
+            keep_2.eq(Cat(larger_2[lane] | (equal_2[lane] & (rank_2[lane] < equal_left)) for lane in range(lanes))),
             eliminate.i_valid.eq(valid_2),
-            eliminate.i_keep.eq(
-                Cat(larger_2[lane] | (equal_2[lane] & (rank_2[lane] < equal_left)) for lane in range(lanes))
-            ),
+            eliminate.i_keep.eq(keep_2),
             *(
                 eliminate.i_items[lane].eq(
                     Cat(
@@ -144,6 +159,11 @@ class RowFilter(wiring.Component):
                 for lane in range(lanes)
             ),
         ]
+        if payload_bits:
+            m.d.comb += [
+                self.marked.valid.eq(valid_2 & advance),
+                self.marked.payload.eq(Cat(keep_2, items_2)),
+            ]
         with m.If(advance & valid_2):
             m.d.sync += equal_left.eq(Mux(equal_left > n_equal_2, equal_left - n_equal_2, 0))
 

@@ -16,6 +16,9 @@ from rtl.local_values import LocalValues
 from rtl.second_pass import ring_words
 
 WIDE = {"softmax.lanes": 4, "qk.multipliers": 32, "topk.lanes": 8}
+FOUR = {"softmax.lanes": 4, "pv.multipliers": 32}  # V rows in a line of D = 8: as many as the top-k has lanes
+FOUR_OF_EIGHT = {**FOUR, "topk.lanes": 8}
+FOUR_OF_SIXTEEN = {**FOUR, "topk.lanes": 16, "softmax.buffer_keys": 48}  # ring of three words
 
 
 class Bench:
@@ -25,12 +28,14 @@ class Bench:
         self.unit, self.dut, self.log2_dim = unit, LocalValues(unit), log2_dim
         self.lanes, self.words = unit.arch.topk.lanes, ring_words(unit)
         self.step = unit.arch.keys_per_line(1 << log2_dim)
-        self.t, self.v_rows, self.selected = 0, [], []  # type: ignore[var-annotated]
+        self.t, self.v_rows, self.selected, self.columns = 0, [], [], []  # type: ignore[var-annotated]
 
     async def cycle(self, ctx: Any) -> None:
         dut = self.dut
         if ctx.get(dut.v_row.valid):
             self.v_rows.append((self.t, ctx.get(dut.v_row.payload.kept), ctx.get(dut.v_row.payload.granule)))
+        if ctx.get(dut.columns.valid):
+            self.columns.append((self.t, list(ctx.get(dut.columns.payload.counts))))
         if ctx.get(dut.selected):
             self.selected.append(self.t)
         await ctx.tick()
@@ -114,9 +119,9 @@ def test_dense_rows_lie_key_by_key(change: dict, log2_dim: int) -> None:
     bench.run(play)
 
 
-@pytest.mark.parametrize(("change", "log2_dim"), [({}, 3), (WIDE, 3), (WIDE, 5)])
-@pytest.mark.parametrize("by_row", [0, 1])
+@pytest.mark.parametrize(("change", "log2_dim", "by_row"), [({}, 3, 1), ({}, 4, 0), (WIDE, 3, 1), (WIDE, 5, 0)])
 def test_selected_values_with_token_or_position(change: dict, log2_dim: int, by_row: int) -> None:
+    """One V row per line, or V by row: the kept keys one after another."""
     unit = EngineUnit.of(load_arch("tiny", change))
     bench = Bench(unit, log2_dim)
     rng = random.Random(log2_dim)
@@ -124,24 +129,103 @@ def test_selected_values_with_token_or_position(change: dict, log2_dim: int, by_
     work = [(20, 7, 2), (1, 1, 5), (9, 9, 9), (4 * unit.granule, 4 * unit.granule - 3, unit.granules - 2)]
 
     async def play(ctx: Any) -> None:
-        for number, (keys, kept, granule) in enumerate(work):
+        for keys, kept, granule in work:
             row = [rng.randrange(40) for _ in range(keys)]
-            last = await bench.send(ctx, row, granule, selecting=1, kept=kept, by_row=by_row)
-            while len(bench.selected) == number:
-                assert ctx.get(bench.dut.emitted) == number
-                await bench.cycle(ctx)
-                assert bench.t < last + 400
-            assert ctx.get(bench.dut.emitted) == number + 1
-            assert bench.t == bench.selected[-1] + 1  # and can be read at once
+            await select(ctx, bench, row, granule, kept, by_row)
             positions = top_k(row, kept).positions.tolist()
             weights, payloads, tokens = await bench.read(ctx, granule, kept)
             assert weights == [row[j] for j in positions]
-            assert payloads == tokens == [1000 + 3 * j if by_row else j for j in positions]
+            assert payloads == [1000 + 3 * j if by_row else j for j in positions]
+            if by_row:
+                assert tokens == payloads
         assert ctx.get(bench.dut.dense_lines) == 0
 
     bench.run(play)
     right = [(at, kept, granule) for at, (_, kept, granule) in zip(bench.selected, work, strict=True)]
     assert bench.v_rows == (right if by_row else [])
+    assert bench.columns == []
+
+
+async def select(ctx: Any, bench: Bench, row: list[int], granule: int, kept: int, by_row: int) -> None:
+    """Sends a selecting row and waits until it is ``emitted``, in which cycle the ring can be read."""
+    number = len(bench.selected)
+    last = await bench.send(ctx, row, granule, selecting=1, kept=kept, by_row=by_row)
+    while len(bench.selected) == number:
+        assert ctx.get(bench.dut.emitted) == number
+        await bench.cycle(ctx)
+        assert bench.t < last + 400
+    assert ctx.get(bench.dut.emitted) == number + 1
+    assert bench.t == bench.selected[-1] + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "log2_dim", "columns"),
+    [({}, 3, 2), (FOUR, 3, 4), (FOUR, 4, 2), (FOUR_OF_EIGHT, 3, 4), (FOUR_OF_EIGHT, 4, 2), (FOUR_OF_SIXTEEN, 4, 2)],
+)
+def test_resident_v_of_several_rows_per_line(change: dict, log2_dim: int, columns: int) -> None:
+    """The n-th kept key of column c is item n * columns + c; columns may be empty, or hold all that is kept."""
+    unit = EngineUnit.of(load_arch("tiny", change))
+    assert unit.arch.values_per_line(1 << log2_dim) == columns
+    bench, rng = Bench(unit, log2_dim), random.Random(columns)
+    most = min(4 * unit.granule, unit.granules * unit.granule)
+    shapes = [(20, 7), (1, 1), (9, 9), (most, most - 3), (most, 1), (most, most // columns)]
+    shapes += [(n, rng.randint(1, n)) for n in (rng.randint(2, most) for _ in range(8))]
+    work = []
+    for number, (keys, kept) in enumerate(shapes):
+        row = [rng.randrange(40 if number % 2 else 1 << 12) for _ in range(keys)]
+        if number == 5:  # all in the last column
+            row = [4000 if j % columns == columns - 1 else 1 for j in range(keys)]
+        work.append((row, kept, rng.choice([0, unit.granules - 1, rng.randrange(unit.granules)])))
+    counts = []
+
+    async def play(ctx: Any) -> None:
+        for row, kept, granule in work:
+            await select(ctx, bench, row, granule, kept, 0)
+            of_column: list[list[int]] = [[] for _ in range(columns)]
+            for position in top_k(row, kept).positions.tolist():
+                of_column[position % columns].append(position)
+            counts.append([len(positions) for positions in of_column] + [0] * (4 - columns))
+            items = min(kept, -(-len(row) // columns)) * columns
+            weights, payloads, _ = await bench.read(ctx, granule, items)
+            for column, positions in enumerate(of_column):
+                n = len(positions)
+                assert payloads[column::columns][:n] == positions
+                assert weights[column::columns][:n] == [row[j] for j in positions]
+
+    bench.run(play)
+    assert [t for t, _ in bench.columns] == bench.selected
+    assert [seen + [0] * (4 - len(seen)) for _, seen in bench.columns] == counts
+
+
+def test_rows_of_both_kinds_follow_each_other() -> None:
+    """By column, by row and dense: none writes into another's granules, also when one is loaded while one is read."""
+    unit = EngineUnit.of(load_arch("tiny", FOUR_OF_EIGHT))
+    bench, rng = Bench(unit, 4), random.Random(1)
+
+    async def play(ctx: Any) -> None:
+        await bench.send(ctx, [77] * 8 * unit.granule, 0, selecting=0)
+        for by_rows in [(0, 1), (1, 0), (0, 0)]:
+            number, rows = len(bench.selected), [[rng.randrange(1 << 12) for _ in range(16)] for _ in range(2)]
+            for half, (row, by_row) in enumerate(zip(rows, by_rows, strict=True)):
+                await bench.send(ctx, row, 1 + 3 * half, selecting=1, kept=5, by_row=by_row)
+                await bench.cycle(ctx)
+            while len(bench.selected) < number + 2:
+                await bench.cycle(ctx)
+            for half, (row, by_row) in enumerate(zip(rows, by_rows, strict=True)):
+                positions = top_k(row, 5).positions.tolist()
+                weights, payloads, tokens = await bench.read(ctx, 1 + 3 * half, 10)
+                if by_row:
+                    assert weights[:5] == [row[j] for j in positions]
+                    assert tokens[:5] == [1000 + 3 * j for j in positions]
+                    continue
+                for column in range(2):
+                    those = [j for j in positions if j % 2 == column]
+                    assert payloads[column::2][: len(those)] == those
+                    assert weights[column::2][: len(those)] == [row[j] for j in those]
+            for granule in (0, 3, 6):  # two granules hold any of these rows
+                assert (await bench.read(ctx, granule, unit.granule))[0] == [77] * unit.granule
+
+    bench.run(play)
 
 
 def test_two_selecting_rows_with_one_cycle_between() -> None:
@@ -149,13 +233,13 @@ def test_two_selecting_rows_with_one_cycle_between() -> None:
     bench = Bench(EngineUnit.of(load_arch("tiny")), 3)
 
     async def play(ctx: Any) -> None:
-        first = await bench.send(ctx, [3, 1, 4, 1, 5], 0, selecting=1, kept=2)
-        second = await bench.send(ctx, [2, 7, 1], 1, selecting=1, kept=1)
+        first = await bench.send(ctx, [3, 1, 4, 1, 5], 0, selecting=1, kept=2, by_row=1)
+        second = await bench.send(ctx, [2, 7, 1], 1, selecting=1, kept=1, by_row=1)
         assert second == first + 3
         while len(bench.selected) < 2:
             await bench.cycle(ctx)
             assert bench.t < 200
-        assert (await bench.read(ctx, 0, 2))[:2] == ([4, 5], [2, 4])
-        assert (await bench.read(ctx, 1, 1))[:2] == ([7], [1])
+        assert (await bench.read(ctx, 0, 2))[:2] == ([4, 5], [1006, 1012])
+        assert (await bench.read(ctx, 1, 1))[:2] == ([7], [1003])
 
     bench.run(play)

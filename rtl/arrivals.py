@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.units.engine import EngineUnit
 from rtl.job import sequence_bits
+from rtl.shared import shared
 from rtl.sram import Sram
 
 __all__ = ["Arrivals", "entry_layout"]
@@ -16,6 +17,7 @@ def entry_layout(entries: int) -> data.StructLayout:
     return data.StructLayout({"index": range(max(2, entries))})
 
 
+@shared
 class _Counts(wiring.Component):
     """A running number of events for each entry, modulo 2^bits.
 

@@ -11,6 +11,7 @@ from accel.units.engine import EngineUnit
 from accel.units.fetcher import UNIT_BYTES
 from rtl.crossbar import arrived_layout
 from rtl.job import KIND_K, KIND_LSB, KIND_Q, KIND_V, format_layout, write_layout
+from rtl.shared import shared
 
 __all__ = ["Converter"]
 
@@ -46,6 +47,7 @@ class _Unit(NamedTuple):
     step: Signal
 
 
+@shared
 class Converter(wiring.Component):
     """One lane's converter.
 

@@ -8,6 +8,7 @@ from accel.units.engine import EngineUnit
 from accel.units.importance import TOKEN_SCORE_BITS, ImportanceUnit
 from accel.units.softmax import PROBABILITY_BITS
 from rtl.job import weight_line_layout
+from rtl.shared import shared
 from rtl.sram import Sram
 
 __all__ = ["Importance", "ScoreMemory", "sweep_signature"]
@@ -38,6 +39,7 @@ def sweep_signature(words: int, score_bits: int, lanes: int) -> wiring.Signature
     )
 
 
+@shared
 class ScoreMemory(wiring.Component):
     """Saturating sums in words of ``lanes``. One addition per cycle, or a sweep, never both.
 

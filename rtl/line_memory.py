@@ -12,6 +12,7 @@ from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from accel.units.qk import SMALLEST_DIM
 from rtl.job import KIND_K, KIND_LSB, KIND_V, format_layout, line_bits, write_layout
+from rtl.shared import shared
 
 __all__ = ["LineMemory", "MaskedSram", "cells_of", "words_of"]
 
@@ -44,6 +45,7 @@ def words_of(unit: EngineUnit, cells: Value) -> Value:
     return Cat(step(word, s) for word in range(unit.entry_words) for s in range(STEPS))
 
 
+@shared
 class MaskedSram(wiring.Component):
     """A bank: simple dual-port memory as :class:`rtl.sram.Sram`, of whose words parts can be written.
 

@@ -5,9 +5,12 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.shared import shared
+
 __all__ = ["Sram"]
 
 
+@shared
 class Sram(wiring.Component):
     """Simple dual-port memory with synchronous read.
 

@@ -5,9 +5,12 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from rtl.shared import shared
+
 __all__ = ["SkidBuffer", "Queue"]
 
 
+@shared
 class SkidBuffer(wiring.Component):
     """Register slice: cuts every combinational path between its two sides.
 
@@ -47,6 +50,7 @@ class SkidBuffer(wiring.Component):
         return m
 
 
+@shared
 class Queue(wiring.Component):
     """First in, first out, in registers.
 

@@ -4,11 +4,13 @@ from amaranth.hdl import Const, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from rtl.shared import shared
 from rtl.sram import Sram
 
 __all__ = ["WindowFifo"]
 
 
+@shared
 class WindowFifo(wiring.Component):
     """First in, first out, except that any of the ``window`` oldest entries may leave; older ones keep their order.
 

@@ -16,6 +16,7 @@ from rtl.crossbar import CYCLE_BITS, Crossbar
 from rtl.fetcher import Fetcher
 from rtl.job import KIND_K, KIND_LSB, KIND_Q, KIND_V
 from rtl.line_memory import LineMemory
+from rtl.probes import connect_probes, probe_members
 from rtl.pv_path import PvPath
 from rtl.qk import QkArray
 from rtl.qk_issue import QkIssue
@@ -34,6 +35,7 @@ class Engine(wiring.Component):
     Parameters
     ----------
     unit : EngineUnit.
+    probes : add the ports of ``rtl.probes``, for a bench.
 
     Members
     -------
@@ -48,8 +50,8 @@ class Engine(wiring.Component):
     only after the arrival counts have been cleared, ``max_lines`` cycles after reset.
     """
 
-    def __init__(self, unit: EngineUnit):
-        self.unit = unit
+    def __init__(self, unit: EngineUnit, probes: bool = False):
+        self.unit, self._probed = unit, probes
         spec = unit.arch.memory_spec
         access_bits = 8 * spec.access_bytes
         super().__init__(
@@ -59,6 +61,7 @@ class Engine(wiring.Component):
                 "read": Out(read_master(ADDRESS_BITS, access_bits)).array(spec.channels),
                 "write": Out(write_master(ADDRESS_BITS, access_bits)),
                 "interrupt": Out(1),
+                **(probe_members(unit) if probes else {}),
             }
         )
 
@@ -84,6 +87,8 @@ class Engine(wiring.Component):
         self._values(m)
         m.submodules.registers = registers
         self._control(m, registers, self._arrivals(m))
+        if self._probed:
+            connect_probes(m, self)
         return m
 
     # ---- what every unit hears ------------------------------------------------------------------------------------
@@ -164,7 +169,8 @@ class Engine(wiring.Component):
                 Const(arch.rows_in_flight), "row",
             ),
         )  # fmt: skip
-        passed, ready = {}, []
+        self.passed = passed = {}
+        ready = []
         for name, kind, entries, of_lanes, most, limit, ring, place in kinds:
             m.submodules[f"{name}_arrivals"] = arrivals = Arrivals(unit, entries, of_lanes, most)
             for lane in range(of_lanes):

@@ -165,7 +165,7 @@ class Fetcher(wiring.Component):
     """
 
     def __init__(self, unit: EngineUnit):
-        self.unit = unit
+        self.unit, self.jobs = unit, FetchJobs(unit)
         arch = unit.arch
         lanes, running = arch.fetcher.lanes, Out(sequence_bits(unit))
         list_bits, kept_bits = (arch.max_context - 1).bit_length(), (arch.softmax.buffer_keys - 1).bit_length()
@@ -188,7 +188,7 @@ class Fetcher(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         unit = self.unit
-        m.submodules.jobs = jobs = FetchJobs(unit)
+        m.submodules.jobs = jobs = self.jobs
         for name, member in input_members(unit).items():
             inside, outside = getattr(jobs, name), getattr(self, name)
             if member.is_signature:

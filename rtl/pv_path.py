@@ -43,7 +43,7 @@ class PvPath(wiring.Component):
     """
 
     def __init__(self, unit: EngineUnit):
-        self.unit = unit
+        self.unit, self.lines, self.array = unit, PvIssue(unit), PV(PvArray.of(unit.arch))
         arch, sequence = unit.arch, sequence_bits(unit)
 
         def pulse(layout: data.StructLayout) -> stream.Signature:
@@ -81,8 +81,8 @@ class PvPath(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.writer = writer = Writer(self.unit)
-        m.submodules.issue = issue = PvIssue(self.unit)
-        m.submodules.pv = pv = PV(PvArray.of(self.unit.arch))
+        m.submodules.issue = issue = self.lines
+        m.submodules.pv = pv = self.array
         for part in (writer, issue):
             m.d.comb += [
                 part.dispatch.valid.eq(self.dispatch.valid),

@@ -28,6 +28,7 @@ from accel.verify import ports
 from accel.verify.memory import NONE, DramModel, MemoryModel, ProgramModel, RandomModel
 
 RESET_CYCLES = 2
+PROBE_LAG_CYCLES = 1  # of rtl.probes
 REGISTER_TIMEOUT_CYCLES = 20_000  # the engine clears its memories first after a reset
 
 
@@ -157,8 +158,39 @@ def _hold(dut: Any, name: Any, **values: int) -> None:
             Input(dut, name(signal), value)
 
 
+class Probes:
+    """What passes the engine's boundaries, see ``rtl.probes``.
+
+    ``fields``: of each probe, in the order of the bits of ``probes__active``. ``expected``: per probe [cycle, content],
+    in order of cycle, shown at the inputs next to what is seen; contents have None where nothing is expected.
+    """
+
+    def __init__(self, dut: Any, fields: dict[str, list[str]], expected: dict[str, list[tuple[int, list]]]) -> None:
+        self._active = Output(dut, ports.probe("active"))
+        self._ports = [(name, [Output(dut, ports.probe(name, field)) for field in of]) for name, of in fields.items()]
+        self.transfers: dict[str, list[tuple[int, list[int]]]] = {name: [] for name in fields}
+        self._expected = {name: deque(transfers) for name, transfers in expected.items()}
+        self._valid = {name: Input(dut, ports.expected(name, "valid")) for name in expected}
+        self._shown = {name: [Input(dut, ports.expected(name, field)) for field in fields[name]] for name in expected}
+
+    def cycle(self, t: int) -> None:
+        """See and show what happened at ``t``."""
+        active = self._active.get()
+        while active:
+            low = active & -active
+            name, fields = self._ports[low.bit_length() - 1]
+            self.transfers[name].append((t, [field.get() for field in fields]))
+            active ^= low
+        for name, waiting in self._expected.items():
+            now = bool(waiting) and waiting[0][0] == t
+            self._valid[name].set(now)
+            if now:
+                for field, value in zip(self._shown[name], waiting.popleft()[1], strict=True):
+                    field.set(value)
+
+
 class Bench:
-    """Everything around the engine during one run from reset."""
+    """Everything around the engine during one run, from reset if the work says so."""
 
     def __init__(self, dut: Any, arch: Arch, work: dict[str, Any]) -> None:
         self._dut, self._work = dut, work
@@ -176,14 +208,20 @@ class Bench:
         self._interrupt = Output(dut, ports.INTERRUPT)
         self._events = [(name, Output(dut, name)) for name in work["events"]]
         self._writes: list[tuple[int, int, int, int]] = []
+        self._probes = Probes(dut, work["probes"], work.get("expected", {})) if work.get("probes") else None
+        self._taken: list[tuple[int, int, int]] = []  # cycle, channel, address
+        self._given: list[tuple[int, int]] = []  # cycle, channel
 
     async def run(self) -> dict[str, Any]:
-        reset = Input(self._dut, ports.RESET, 1)
-        for _ in range(RESET_CYCLES):
-            await FallingEdge(self._clock)
-        reset.set(0)
-        await FallingEdge(self._clock)
         registers, address = self._registers, self._work["program_address"]
+        if self._work.get("reset", True):
+            reset = Input(self._dut, ports.RESET, 1)
+            for _ in range(RESET_CYCLES):
+                await FallingEdge(self._clock)
+            reset.set(0)
+            await FallingEdge(self._clock)
+        else:
+            await registers.write(register("INTERRUPT_STATUS").offset, 3)
         await registers.write(register("PROGRAM_ADDRESS").offset, address & 0xFFFF_FFFF, address >> 32)
         await registers.write(register("INTERRUPT_ENABLE").offset, 1)
         await registers.post(register("CONTROL").offset, 1)
@@ -191,12 +229,17 @@ class Bench:
         t, events = 1 - ports.START_CYCLES, []
         while not (finished := bool(self._interrupt.get())) and t < self._work["max_cycles"]:
             self._cycle(t)
+            if self._probes:
+                self._probes.cycle(t - PROBE_LAG_CYCLES)
             if self._events:  # only here, as they may depend on this cycle's inputs
                 await RisingEdge(self._clock)
                 events += [(name, t) for name, signal in self._events if signal.get()]
             await FallingEdge(self._clock)
             t += 1
-        record = {"finished": finished, "writes": self._writes, "events": events, "counters": {}, "error": [0, 0]}
+        record: dict[str, Any] = {
+            "finished": finished, "writes": self._writes, "events": events, "counters": {}, "error": [0, 0],
+            "taken": self._taken, "given": self._given, "transfers": self._probes.transfers if self._probes else {},
+        }  # fmt: skip
         if finished:
             code = await registers.read(register("ERROR").offset)
             record["error"] = [code, await registers.read(register("ERROR").offset + WORD_BYTES)]
@@ -217,9 +260,13 @@ class Bench:
                 if port.rready.get():
                     given |= 1 << channel
                     port.under_way.popleft()
+                    if self._probes:
+                        self._given.append((t, channel))
             if taking and port.arvalid.get():
                 reads[channel] = address = port.araddr.get()
                 port.under_way.append(address)
+                if self._probes:
+                    self._taken.append((t, channel, address))
         write = self._write
         offered = write.awaddr.get() if write.awvalid.get() and write.wvalid.get() else NONE
         taken = self._model.cycle(t, reads, given, offered)

@@ -1,7 +1,7 @@
 """Whole programs on the engine's Verilog."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,10 +22,18 @@ Mode = Literal["dram", "random"]
 
 
 class Case(NamedTuple):
-    """A program and one set of tensors per attend job."""
+    """A program and one set of tensors per attend job.
+
+    code: bytes to run in the program's place. reset: before it; else what the case before left is still there.
+    max_cycles: cut off after so many. expected: what is shown next to the probes (:class:`accel.verify.bench.Probes`).
+    """
 
     program: Program
     tensors: Sequence[Tensors]
+    code: bytes | None = None
+    reset: bool = True
+    max_cycles: int | None = None
+    expected: dict[str, list[tuple[int, list[int]]]] | None = None
 
 
 class Write(NamedTuple):
@@ -48,7 +56,9 @@ class EngineRun:
         writes: all accesses of the write port, in order. outputs: what they left in memory, per attend job, int16
             (rows, dim); see :func:`accel.lower.image.read_outputs`.
         counters: all of :data:`accel.registers.COUNTERS`. events: (output, cycle) of each cycle in which an observed
-            output was not 0; cycle 0 is the first of the program.
+            output was not 0; cycle 0 is the first of the program. transfers: per probe (cycle, fields as their ports
+            carry them). taken, given: with probes, of the read ports, (cycle, channel, address) of each access and
+            (cycle, channel) of its data.
     """
 
     finished: bool
@@ -58,12 +68,16 @@ class EngineRun:
     outputs: list[NDArray[np.int16]]
     counters: dict[str, int]
     events: list[tuple[str, int]]
+    transfers: dict[str, list[tuple[int, list[int]]]]
+    taken: list[tuple[int, int, int]]
+    given: list[tuple[int, int]]
 
 
 def run_engine(
     arch: Arch, verilog: str, cases: Sequence[Case], mode: Mode = "dram", seed: int = 1, *,
     events: Sequence[str] = (), max_cycles: int = MAX_CYCLES, name: str = "engine", builds: Path | None = None,
     bench: str = "accel.verify.bench", bench_dir: Path | None = None,
+    probes: Mapping[str, Sequence[str]] | None = None, waves: Path | None = None,
 ) -> list[EngineRun]:  # fmt: skip
     """Run each case from reset on the module ``name`` of the text ``verilog``, all in one simulation.
 
@@ -73,6 +87,8 @@ def run_engine(
         events: outputs whose cycles are recorded.
         builds, bench, bench_dir: see :func:`accel.verify.harness.run_bench`. Another bench than the default one must
             keep the same records; it may give ``mode`` a meaning of its own.
+        probes: the fields of each probe, in order, of an engine that has them (:func:`rtl.probes.probe_fields`).
+        waves: file for a waveform of all runs.
 
     Raises:
         UserError: tensors that memory cannot hold (:func:`accel.lower.image.memory_image`).
@@ -82,16 +98,18 @@ def run_engine(
     with tempfile.TemporaryDirectory() as folder:
         runs = []
         for i, (case, image) in enumerate(zip(cases, images, strict=True)):
-            image.write(PROGRAM_ADDRESS, case.program.encode())
+            image.write(PROGRAM_ADDRESS, case.program.encode() if case.code is None else case.code)
             image.save(path := Path(folder, f"{i}.npz"))
             runs.append(
                 {
                     "memory": str(path), "program_address": PROGRAM_ADDRESS, "mode": mode, "seed": seed + i,
-                    "max_cycles": max_cycles, "events": list(events),
+                    "max_cycles": case.max_cycles or max_cycles, "events": list(events), "reset": case.reset,
+                    "probes": {name: list(fields) for name, fields in (probes or {}).items()},
+                    "expected": case.expected or {},
                 }
             )  # fmt: skip
         work = {"arch": arch.model_dump(), "runs": runs}
-        records = run_bench(verilog, name, bench, work, seed, builds, bench_dir)
+        records = run_bench(verilog, name, bench, work, seed, builds, bench_dir, waves)
     atom_bytes = arch.memory_spec.access_bytes
     out = []
     for case, image, record in zip(cases, images, records, strict=True):
@@ -108,6 +126,9 @@ def run_engine(
                 outputs=read_outputs(image, case.program.jobs),
                 counters=counters,
                 events=[(name, t) for name, t in record["events"]],
+                transfers=record["transfers"],
+                taken=[tuple(access) for access in record["taken"]],
+                given=[tuple(access) for access in record["given"]],
             )
         )
     return out

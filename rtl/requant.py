@@ -85,12 +85,13 @@ class Requant(wiring.Component):
         """Scores to score lines: the row's start stands in a register before its first line comes."""
         unit, scores, line = self.unit, self.scores, self.lines.payload
         rows = unit.arch.rows_in_flight
-        waiting = data.StructLayout({"row": range(rows), "first_tile": 1, "threshold": THRESHOLD_BITS})
+        fields = ("row", "second", "first_tile", "threshold")
+        waiting = data.StructLayout({name: pass_layout(unit)[name].shape for name in fields})
         m.submodules.starting = queue = Queue(waiting, rows)
         head = queue.o.payload
         m.d.comb += [
             queue.i.valid.eq(self.passes.valid),
-            *(queue.i.payload[name].eq(self.passes.payload[name]) for name in ("row", "first_tile", "threshold")),
+            *(queue.i.payload[name].eq(self.passes.payload[name]) for name in fields),
         ]
 
         # Read in the cycle in which the queue's head is known: one row may start in every cycle.
@@ -102,17 +103,30 @@ class Requant(wiring.Component):
             write.data.eq(self.finals.payload),
             read.addr.eq(head.row - 1),
         ]
+        # What a row started from, for its second pass: by then a later row may have the place of the row before.
+        m.submodules.start_table = starts = Memory(shape=final_row(self.softmax), depth=rows, init=[])
+        keep, again = starts.write_port(), starts.read_port(domain="comb")
+        start = Signal(final_row(self.softmax))
+        m.d.comb += [
+            start.eq(Mux(head.second, again.data, read.data)),
+            keep.addr.eq(head.row),
+            keep.data.eq(read.data),
+            again.addr.eq(head.row),
+        ]
 
         loaded, first = Signal(), Signal(init=1)
         maximum = Signal(signed(MAXIMUM_BITS), reset_less=True)
         total = Signal(self.softmax.total_bits, reset_less=True)
         threshold = Signal(THRESHOLD_BITS, reset_less=True)
-        m.d.comb += queue.o.ready.eq(~loaded | (scores.valid & first))
+        m.d.comb += [
+            queue.o.ready.eq(~loaded | (scores.valid & first)),
+            keep.en.eq(queue.o.ready & queue.o.valid & ~head.second),
+        ]
         with m.If(queue.o.ready):
             m.d.sync += [
                 loaded.eq(queue.o.valid),
-                maximum.eq(Mux(head.first_tile, NO_MAXIMUM, read.data.maximum)),
-                total.eq(Mux(head.first_tile, 0, read.data.total)),
+                maximum.eq(Mux(head.first_tile, NO_MAXIMUM, start.maximum)),
+                total.eq(Mux(head.first_tile, 0, start.total)),
                 threshold.eq(head.threshold),
             ]
         with m.If(scores.valid):

@@ -101,6 +101,22 @@ def test_a_tile_starts_from_the_row_before_and_not_from_what_was_final_last() ->
     assert all((list(p.scores), p.count) == ([5, 6], 2) for _, p in seen["lines"])
 
 
+def test_the_second_pass_of_a_tile_starts_where_its_first_did() -> None:
+    """Row 1 goes on from row 0 and waits for its LSB plane, until row 4, in the place of row 0, is final."""
+    scores = {"scores": [5, 6], "count": 2, "last": 1}
+    script: dict[int, dict[str, dict]] = {0: {"passes": a_pass(0)}, 4: {"scores": scores}, 9: {"sums": a_sum(7, 1000)}}
+    for r in range(1, 5):
+        fields = {"first_tile": int(r > 1), "lsb": Lsb.ALWAYS if r == 1 else Lsb.NEVER}
+        script[10 * r] = {"passes": a_pass(r, **fields)}
+        script[10 * r + 4] = {"scores": scores}
+        script[10 * r + 9] = {"sums": a_sum(100 + r, 2000)}
+    script[50] = {"passes": a_pass(1, second=1, first_tile=0, lsb=Lsb.ALWAYS)}
+    script[54] = {"scores": scores}
+    starts = {t: (p.start_maximum, p.start_total) for t, p in play(script, 60)["lines"]}
+    assert starts[14] == starts[54] == (7, 1000)
+    assert all(starts[t] == (NO_MAXIMUM, 0) for t in (4, 24, 34, 44))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_released_in_row_order_one_per_cycle_from_the_cycle_after(seed: int) -> None:
     rng = random.Random(seed)

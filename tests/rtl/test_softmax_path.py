@@ -44,6 +44,12 @@ class Row:
     fields: dict[str, int]
     lines: int = 0
     start: int = 0  # word of the score buffer
+    columns: int = 1  # kept items lie by column of their V line
+
+    @property
+    def items(self) -> int:
+        """Places of the ring."""
+        return min(self.kept, -(-len(self.scores) // self.columns)) * self.columns
 
 
 @dataclass
@@ -64,7 +70,7 @@ class Run:
     kept: list[tuple[list[int], list[int]]] = field(default_factory=list)  # by row: weights and payloads read back
 
 
-def make_rows(unit: EngineUnit, keys_per_line: int, count: int, seed: str, **fixed: Any) -> list[Row]:
+def make_rows(unit: EngineUnit, log2_dim: int, count: int, seed: str, **fixed: Any) -> list[Row]:
     """Random rows: short and long, chained or not, of all kinds of LSB and selection unless ``fixed``."""
     rng = random.Random(seed)
     noise = np.random.default_rng(rng.getrandbits(32))
@@ -79,15 +85,17 @@ def make_rows(unit: EngineUnit, keys_per_line: int, count: int, seed: str, **fix
             scores = np.clip(noise.normal(centre, 1 << spread, keys), -(1 << 21), (1 << 21) - 1).astype(np.int64)
             exact = np.clip(scores + noise.integers(-900, 900, keys), -(1 << 21), (1 << 21) - 1)
             chained = bool(rows) and rng.random() < fixed.get("chained", 0.2)
+            kept = rng.choice([1, keys, rng.randint(1, keys)]) if selecting and not fixed.get("full") else keys
             row = Row(
                 scores,
                 exact,
-                rng.choice([1, keys, rng.randint(1, keys)]) if selecting and not fixed.get("full") else keys,
+                fixed.get("kept", kept),
                 {
                     "lsb": fixed.get("lsb", rng.choice(list(Lsb))),
                     "threshold": rng.choice([0, 1 << 12, 1 << 14, (1 << 16) - 1]),
                     "k_lsb_address": rng.getrandbits(48),
                     "line": rng.randrange(unit.max_lines),
+                    "side": rng.getrandbits(1),
                     "first_key": rng.randint(0, 60),
                     "list": rng.getrandbits(1),
                     "version": rng.getrandbits(1),
@@ -99,7 +107,9 @@ def make_rows(unit: EngineUnit, keys_per_line: int, count: int, seed: str, **fix
                     "k_lines": rng.randint(1, 20),
                 },
             )
-            row.lines = -(-keys // keys_per_line)
+            row.lines = -(-keys // unit.arch.keys_per_line(1 << log2_dim))
+            if selecting and not by_row:
+                row.columns = unit.arch.values_per_line(1 << log2_dim)
             rows.append(row)
     return rows
 
@@ -188,7 +198,7 @@ class Bench:
             if ctx.get(dut.token_read.enable):
                 version, first = ctx.get(dut.token_read.version), ctx.get(dut.token_read.position)
                 tokens = [keep_list(version, first + lane) for lane in range(self.unit.arch.softmax.lanes)]
-            for port in ("lsb_request", "k_release", "score_release", "weights", "line", "v_row"):
+            for port in ("lsb_request", "k_release", "score_release", "weights", "line", "v_row", "columns"):
                 if ctx.get(getattr(dut, port).valid):
                     events[port].append((t, see(ctx.get(getattr(dut, port).payload), port)))
             for port in ("query_release", "softmax_busy", "select_busy"):
@@ -246,7 +256,7 @@ class Bench:
         ctx.set(dut.ring_read.valid, 0)
         ctx.set(dut.ring_release.valid, 0)
         ctx.set(dut.kept_read.enable, 0)
-        words = -(-row.kept // lanes)
+        words, granules = -(-row.items // lanes), -(-row.items // unit.granule)
         if self.reading is None:
             before = [x for x in self.rows[:r] if x.fields["selecting"] == row.fields["selecting"]]
             done = len(before) < self.emitted_rows
@@ -261,34 +271,38 @@ class Bench:
         if self.wait >= 0:
             return
         weights, payloads = self.run.kept[r]
+        fetch_lanes = unit.arch.fetcher.lanes
+        parts = lanes // fetch_lanes  # of a word, each of which the fetcher's lanes read at once
         if len(self.reading):  # the word asked for in the cycle before
             items = ctx.get(dut.ring_items)
-            weights.extend(list(items.weights))
+            if len(self.reading) % parts == 0:
+                weights.extend(list(items.weights))
             if row.fields["v_selected"]:
                 payloads.extend(ctx.get(x) for x in dut.kept_read.data)
-            else:
+            elif len(self.reading) % parts == 0:
                 payloads.extend(list(items.payloads))
         asked = len(self.reading)
-        if asked < words:
+        if asked < words * parts:
             size = unit.granules * unit.granule
-            word = (self.weights[r][0] * unit.granule // lanes + asked) % (size // lanes)
+            word = (self.weights[r][0] * unit.granule // lanes + asked // parts) % (size // lanes)
             ctx.set(dut.ring_read.valid, 1)
             ctx.set(dut.ring_read.payload.word, word)
             ctx.set(dut.kept_read.enable, 1)
-            rotate = self.rng.randrange(unit.arch.fetcher.lanes) if lanes == unit.arch.fetcher.lanes else 0
+            rotate = self.rng.randrange(fetch_lanes)
             ctx.set(dut.kept_read.rotate, rotate)
             self.reading.append(rotate)
-            for lane in range(unit.arch.fetcher.lanes):
-                ctx.set(dut.kept_read.index[lane], (word * lanes + (lane + rotate) % unit.arch.fetcher.lanes) % size)
+            first = word * lanes + asked % parts * fetch_lanes
+            for lane in range(fetch_lanes):
+                ctx.set(dut.kept_read.index[lane], first + (lane + rotate) % fetch_lanes)
             return
         ctx.set(dut.ring_release.valid, 1)
-        ctx.set(dut.ring_release.payload.count, -(-row.kept // unit.granule))
-        self.run.ring_releases.append((t, -(-row.kept // unit.granule)))
+        ctx.set(dut.ring_release.payload.count, granules)
+        self.run.ring_releases.append((t, granules))
         if row.fields["v_selected"]:  # turn the lanes back
             turned: list[int] = []
-            for w, rotate in enumerate(self.reading):
-                asked_for = payloads[w * lanes : (w + 1) * lanes]
-                turned += [asked_for[(i - rotate) % lanes] for i in range(lanes)]
+            for part, rotate in enumerate(self.reading):
+                asked_for = payloads[part * fetch_lanes : (part + 1) * fetch_lanes]
+                turned += [asked_for[(i - rotate) % fetch_lanes] for i in range(fetch_lanes)]
             payloads[:] = turned
         self.reading = None
         self.finished += 1
@@ -317,7 +331,7 @@ def expected(
         done = softmax_row(row.exact if p.second else row.scores, step, before or RowSum())
         lsb = of_row(p.row)["lsb"]
         if not p.second and (lsb == Lsb.ALWAYS or (lsb == Lsb.TEST and is_flat(done, of_row(p.row)["threshold"]))):
-            names = ("line", "k_lsb_address", "first_key", "list", "version")
+            names = ("line", "side", "k_lsb_address", "first_key", "list", "version")
             request = {"row": p.row % in_flight, "keys": len(row.scores), **{n: of_row(p.row)[n] for n in names}}
             events["lsb_request"].append((d, request))
         else:
@@ -334,12 +348,12 @@ def expected(
     # Second passes, and what the top-k makes of them.
     ended, granule = 0, 0
     taken: list[tuple[int, int]] = []
-    selecting_ended, handed, lfsr = -NEVER, -1, topk.lfsr_seed
+    selecting_ended, handed, lfsr = -NEVER, -1, 1
     out_last: list[int] = []
     held: list[tuple[list, list]] = []
     reasons: set[str] = set()
     for r, row in enumerate(rows):
-        granules = -(-row.kept // unit.granule)
+        granules = -(-row.items // unit.granule)
         select = of_row(r)["selecting"]
 
         known = final[r] + softmax.reciprocal_cycles + 1
@@ -401,7 +415,15 @@ def expected(
             if of_row(r)["v_selected"]:
                 events["v_row"].append((o, {"kept": row.kept, "granule": granule}))
             kept = positions[:n].tolist()
-            held.append((values[kept].tolist(), [tokens[j] for j in kept] if of_row(r)["v_selected"] else kept))
+            if row.columns > 1:
+                columns = [[j for j in kept if j % row.columns == column] for column in range(row.columns)]
+                counts = [len(column) for column in columns] + [0] * (arch.values_per_line(8) - row.columns)
+                events["columns"].append((o, {"counts": counts}))
+                kept = [
+                    column[n] if n < len(column) else -1 for n in range(row.items // row.columns) for column in columns
+                ]
+            weights = [int(values[j]) if j >= 0 else None for j in kept]
+            held.append((weights, [tokens[j] for j in kept] if of_row(r)["v_selected"] else kept))
         else:
             held.append((values.tolist(), []))
         granule = (granule + granules) % unit.granules
@@ -430,11 +452,14 @@ def check(unit: EngineUnit, log2_dim: int, rows: list[Row], run: Run) -> set[str
         # PV is done a few cycles before the selector or a release might be; nothing is left out before that.
         assert len(seen) == len(right), f"{port}: {len(seen)} events, should be {len(right)}"
     for r, ((weights, payloads), (want_weights, want_payloads)) in enumerate(zip(run.kept, held, strict=True)):
-        assert weights[: rows[r].kept] == want_weights, f"weights of row {r}"
+        there = [i for i, weight in enumerate(want_weights) if weight is not None]  # others carry no meaning
+        assert [weights[i] for i in there] == [want_weights[i] for i in there], f"weights of row {r}"
         if rows[r].fields["selecting"]:
-            assert payloads[: rows[r].kept] == want_payloads, f"payloads of row {r}"
+            assert [payloads[i] for i in there] == [want_payloads[i] for i in there], f"payloads of row {r}"
     return reasons
 
+
+FOUR_VALUES = {"softmax.lanes": 4, "pv.multipliers": 32}
 
 #: Changes to tiny, log2 of the head dimension, rows, what is the same in all rows, longest wait of PV, what some row
 #: must have waited for.
@@ -449,6 +474,24 @@ CASES = [
     pytest.param({"softmax.buffer_keys": 48}, 3, 9, {"full": True, "longest": 29}, 9, set(), id="odd ring"),
     pytest.param({"softmax.lanes": 1}, 3, 14, {"longest": 20}, 12, set(), id="one lane"),
     pytest.param({"softmax.lanes": 4, "qk.multipliers": 32}, 3, 16, {}, 12, set(), id="four lanes"),
+    pytest.param(
+        FOUR_VALUES,
+        3,
+        8,
+        {"selecting": True, "full": True, "longest": 64, "kept": 20},
+        300,
+        {"ring"},
+        id="four V rows per line",
+    ),
+    pytest.param(
+        {**FOUR_VALUES, "topk.lanes": 8},
+        4,
+        20,
+        {"selecting": True, "longest": 24},
+        20,
+        set(),
+        id="two V rows per line",
+    ),
 ]
 
 
@@ -458,7 +501,7 @@ def test_values_and_cycles(
 ) -> None:
     unit = EngineUnit.of(load_arch("tiny", change))
     seed = f"{change} {log2_dim} {fixed}"
-    rows = make_rows(unit, unit.arch.keys_per_line(1 << log2_dim), count, seed, **fixed)
+    rows = make_rows(unit, log2_dim, count, seed, **fixed)
     assert waits <= check(unit, log2_dim, rows, play(unit, log2_dim, rows, seed, patience))
 
 

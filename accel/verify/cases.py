@@ -10,8 +10,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.plan import WIDTHS, Plan
 from accel.lower.programs import lower_decode, lower_prefill
-from accel.numerics.attention import values_kept
-from accel.program import Flag, Lsb, Opcode, Program, ValueFetch
+from accel.program import Flag, Lsb, Opcode, Program
 from accel.units.engine import EngineUnit
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
 from sim.recorded import JobTensors
@@ -44,15 +43,10 @@ def unsupported(case: EngineCase) -> str | None:
     for number, job in enumerate(jobs):
         if job["opcode"] != Opcode.ATTEND:
             continue
-        rows, dim = int(job["queries"]) * int(job["group"]), int(job["head_dim"])
+        rows = int(job["queries"]) * int(job["group"])
         whole = Flag.FIRST_TILE | Flag.LAST_TILE
         if rows > 1 and job["flags"] & whole != whole:
             return f"job {number}: a tile of {rows} rows; their sums would go through memory"
-        keys, per_line = int(job["keys"]), case.arch.values_per_line(dim)
-        most = min(keys, int(job["first_visible"]) + int(job["queries"]) - 1) if job["flags"] & Flag.CAUSAL else keys
-        selects = values_kept(most, int(job["keep_values"]), int(job["keep_ratio"])) < most
-        if job["value_fetch"] == ValueFetch.RESIDENT and selects and per_line > 1:
-            return f"job {number}: resident V with local value pruning and {per_line} V rows per line"
     return None
 
 
@@ -132,7 +126,7 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
     """The corners, one by one; all of them are supported."""
     dim, wide = 16, arch.max_head_dim
     tile = arch.tile_keys(wide)
-    most = min(arch.max_context, tile)
+    most, columns = min(arch.max_context, tile), min(64, arch.tile_keys(8))
 
     def prefill(heads: int, n: int, head_dim: int = dim, mask: Mask = "causal", kv_heads: int = 0) -> SoftmaxAttention:
         return SoftmaxAttention(heads, kv_heads or heads, queries=n, keys=n, head_dim=head_dim, mask=mask)
@@ -150,6 +144,12 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
         _directed("planes 10+4", arch, prefill(2, 7), Plan(key_msb_bits=10, key_lsb_bits=4, lsb=Lsb.ALWAYS)),
         _directed("one value kept", arch, step(2, 20), Plan(local_values=0.01), steps=2),
         _directed("all weights equal", arch, step(2, 20), Plan(local_values=0.3), steps=2, kind="equal"),
+        _directed("values of each column", arch, prefill(2, 20, 8), Plan(**planes, local_values=0.3), layers=2),
+        _directed("values of each column, all weights equal", arch, prefill(1, 20, 8), Plan(local_values=0.3),
+                  kind="equal"),
+        _directed("values of each column, weight ring full", arch,
+                  SoftmaxAttention(1, 1, queries=8, keys=columns, head_dim=8, mask="none", cross=True),
+                  Plan(local_values=0.9)),
         _directed("one token left", arch, prefill(2, 12), Plan(token_counts=(12, 1, 1)), layers=3),
         _directed("two tokens left", arch, prefill(2, 12), Plan(token_counts=(12, 2)), layers=2),
         _directed("all tokens but one left", arch, prefill(2, 12), Plan(token_counts=(12, 11)), layers=2),

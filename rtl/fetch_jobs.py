@@ -115,7 +115,14 @@ class _Choice:
         self.possible, self.taken = Signal(name=f"{name}_possible"), Signal(name=f"{name}_taken")
 
     def be(self, fields: Mapping[str, ValueLike]) -> None:
-        self.m.d.comb += [self.fetch[name].eq(value) for name, value in fields.items()]
+        """Its fields, but for ``atoms``; those left out are 0.
+
+        They are driven here, behind the conditions of ``atoms``: undriven they would become an ``always @*`` of their
+        own, which never runs in simulation as it reads nothing.
+        """
+        for name, _ in self.fetch.shape():
+            if name != "atoms":
+                self.m.d.comb += self.fetch[name].eq(fields.get(name, 0))
 
 
 class FetchJobs(wiring.Component):

@@ -3,96 +3,17 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from accel.units.qk import SMALLEST_DIM
-from rtl.job import KIND_K, KIND_LSB, KIND_V, format_layout, line_bits, write_layout
-from rtl.shared import shared
+from rtl.job import format_layout, line_bits, write_layout
+from rtl.line_bank import STEP_BITS, STEPS, LineBank, LinePlaces, words_of
 
-__all__ = ["LineMemory", "MaskedSram", "cells_of", "words_of"]
-
-STEP_BITS = 2  # what a bit of the mask covers of each word
-STEPS = WORD_BITS // STEP_BITS
-
-
-def cells_of(unit: EngineUnit, words: data.View) -> Value:
-    """An entry's words in the order in which they lie in a :class:`MaskedSram`.
-
-    All bits that one mask bit covers lie together: block by block, step by step, word by word.
-    """
-    size = unit.block_words
-    return Cat(
-        words[k * size + i][STEP_BITS * step : STEP_BITS * (step + 1)]
-        for k in range(unit.entry_words // size)
-        for step in range(STEPS)
-        for i in range(size)
-    )
-
-
-def words_of(unit: EngineUnit, cells: Value) -> Value:
-    """Inverse of :func:`cells_of`: words of 12 bits, word 0 lowest."""
-    size = unit.block_words
-
-    def step(word: int, step: int) -> Value:
-        k, i = divmod(word, size)
-        return cells.word_select((k * STEPS + step) * size + i, STEP_BITS)
-
-    return Cat(step(word, s) for word in range(unit.entry_words) for s in range(STEPS))
-
-
-@shared
-class MaskedSram(wiring.Component):
-    """A bank: simple dual-port memory as :class:`rtl.sram.Sram`, of whose words parts can be written.
-
-    Parameters
-    ----------
-    unit : EngineUnit; its entries are the words.
-    depth : entries.
-
-    Members
-    -------
-    write_mask, write_address, write_data : In. write_data as of :func:`cells_of`; mask bit i writes bits
-        i * 2 * unit.block_words and on, at the end of the cycle. 0 writes nothing.
-    read_enable, read_address : In.
-    read_data : Out. The entry asked for in the last cycle with read_enable; it stays until the next.
-
-    An entry may be read in the cycle in which some of its bits are written; those come out as they were or otherwise,
-    and are not used. Contents are not reset.
-    """
-
-    def __init__(self, unit: EngineUnit, depth: int):
-        self.step_bits = STEP_BITS * unit.block_words
-        self.depth = max(2, depth)
-        self.width = unit.entry_words * WORD_BITS
-        super().__init__(
-            {
-                "write_mask": In(self.width // self.step_bits),
-                "write_address": In(range(self.depth)),
-                "write_data": In(self.width),
-                "read_enable": In(1),
-                "read_address": In(range(self.depth)),
-                "read_data": Out(self.width),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.cells = cells = Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = cells.write_port(granularity=self.step_bits), cells.read_port()
-        m.d.comb += [
-            write.en.eq(self.write_mask),
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-            read.en.eq(self.read_enable),
-            read.addr.eq(self.read_address),
-            self.read_data.eq(read.data),
-        ]
-        return m
+__all__ = ["LineMemory"]
 
 
 class LineMemory(wiring.Component):
@@ -128,12 +49,9 @@ class LineMemory(wiring.Component):
         self.unit, self.which = unit, which
         arch = unit.arch
         is_k = which == "k"
-        self.lanes = arch.fetcher.lanes
+        self.places = places = LinePlaces(unit, which)
+        self.lanes, self.entries, self.dims, self.per_line = places.lanes, places.entries, places.dims, places.per_line
         self.multipliers = arch.qk.multipliers if is_k else arch.pv.multipliers
-        self.entries = unit.k_entries if is_k else unit.v_entries
-        self.kinds = (KIND_K, KIND_LSB) if is_k else (KIND_V,)
-        self.dims = [SMALLEST_DIM << i for i in range((unit.entry_words // SMALLEST_DIM).bit_length())]
-        self.per_line = {dim: arch.keys_per_line(dim) if is_k else arch.values_per_line(dim) for dim in self.dims}
         self.parts = max(1, unit.entry_words // self.multipliers)
         line: ShapeLike = line_bits(unit)
         members: dict[str, wiring.Member] = {
@@ -154,66 +72,23 @@ class LineMemory(wiring.Component):
         self._is_dim = Signal(len(self.dims), name="is_dim")
         m.d.comb += self._is_dim.eq(Cat(self.format.log2_dim == dim.bit_length() - 1 for dim in self.dims))
         self._wide = self.format.k_wide if self.which == "k" else self.format.v_wide
-        banks = [MaskedSram(self.unit, self.entries) for _ in range(self.lanes)]
+        banks = [LineBank(self.unit, self.which) for _ in range(self.lanes)]
         for b, bank in enumerate(banks):
             m.submodules[f"bank_{b}"] = bank
-            self._write(m, b, bank)
+            m.d.comb += [
+                bank.is_dim.eq(self._is_dim),
+                bank.wide.eq(self._wide),
+                bank.write.valid.eq(self.write[b].valid),
+                bank.write.payload.eq(self.write[b].payload),
+            ]
         self._combine(m, self._read(m, banks))
         return m
 
-    # ---- where a line lies ----------------------------------------------------------------------------------------
-    def _has(self, dims: Sequence[int]) -> Value:
-        """Is the head dimension one of these?"""
-        return Cat(self._is_dim[self.dims.index(dim)] for dim in dims).any()
-
-    def _by_per_line(self, values: dict[int, Value], shape: ShapeLike) -> Value:
-        """The value for the number of keys per line that the head dimension has."""
-        if len(values) == 1:
-            return next(iter(values.values()))
-        width = Shape.cast(shape).width
-        chosen: Value = Const(0, width)
-        for keys, value in values.items():
-            chosen = chosen | Mux(self._has([dim for dim in self.dims if self.per_line[dim] == keys]), value, 0)
-        return chosen[:width]
-
-    def _place(self, m: Module, line: Value, name: str) -> tuple[Signal, Signal]:
-        """Entry of a ring line in its banks, and whether it lies in the ring's second half."""
-        above = Signal(len(line), name=f"{name}_above")
-        entry, over = Signal(range(max(2, self.entries)), name=f"{name}_entry"), Signal(name=f"{name}_over")
-        shifted = {keys: line >> (self.lanes // keys).bit_length() - 1 for keys in set(self.per_line.values())}
-        m.d.comb += [
-            above.eq(self._by_per_line(shifted, len(line))),
-            over.eq(above >= self.entries),
-            entry.eq(Mux(over, above - self.entries, above)),
-        ]
-        return entry, over
-
-    # ---- writing --------------------------------------------------------------------------------------------------
-    def _write(self, m: Module, b: int, bank: MaskedSram) -> None:
-        access = self.write[b].payload
-        entry, up = self._place(m, access.tag.index, f"write_{b}")
-        valid = Signal(name=f"write_{b}_valid")
-        half_blocks = len(access.mask) // 2
-        cells = Signal(bank.width, name=f"write_{b}_cells")
-        half = bank.width // 2
-        lower, upper = [], []
-        for k in range(half_blocks):
-            low, high = access.mask[k], access.mask[half_blocks + k]
-            lower.append(Mux(valid & ~up, low, 0))
-            upper.append(Mux(valid, Mux(self._wide, high, Mux(up, low, 0)), 0))
-        m.d.comb += [
-            valid.eq(self.write[b].valid & Cat(access.tag.kind == kind for kind in self.kinds).any()),
-            cells.eq(cells_of(self.unit, access.words)),
-            bank.write_address.eq(entry),
-            bank.write_mask.eq(Cat(*lower, *upper)),
-            bank.write_data.eq(Cat(cells[:half], Mux(up, cells[:half], cells[half:]))),
-        ]
-
     # ---- reading --------------------------------------------------------------------------------------------------
-    def _read(self, m: Module, banks: list[MaskedSram]) -> list[Signal]:
+    def _read(self, m: Module, banks: list[LineBank]) -> list[Signal]:
         """What each bank gives to the line that was asked for, as cells; 0 where it has no part in it."""
         lines = [self.read_line] if self.which == "k" else list(self.read_line)
-        places = [self._place(m, line, f"read_{c}") for c, line in enumerate(lines)]
+        places = [self.places.place(m, self._is_dim, line, f"read_{c}") for c, line in enumerate(lines)]
         given = []
         for b, bank in enumerate(banks):
             here, address, upper = {}, {}, {}
@@ -222,28 +97,14 @@ class LineMemory(wiring.Component):
                 side_by_side = (self.lanes // keys).bit_length() - 1
                 here[keys] = lines[column][:side_by_side] == b // keys if side_by_side else Const(1, 1)
                 address[keys], upper[keys] = places[column]
-            selected, half = Signal(name=f"selected_{b}"), Signal(name=f"half_{b}")
-            was_selected = Signal(name=f"was_selected_{b}", reset_less=True)
-            was_half = Signal(name=f"was_half_{b}", reset_less=True)
             side = self.read_side if self.which == "k" else Const(0, 1)
             m.d.comb += [
-                selected.eq(self._by_per_line(here, 1)),
-                half.eq(Mux(self._wide, side, self._by_per_line(upper, 1))),
-                bank.read_enable.eq(self.read_enable & selected),
-                bank.read_address.eq(self._by_per_line(address, len(bank.read_address))),
+                bank.read.eq(self.read_enable),
+                bank.selected.eq(self.places.by_per_line(self._is_dim, here, 1)),
+                bank.half.eq(Mux(self._wide, side, self.places.by_per_line(self._is_dim, upper, 1))),
+                bank.address.eq(self.places.by_per_line(self._is_dim, address, len(bank.address))),
             ]
-            with m.If(self.read_enable):
-                m.d.sync += [was_selected.eq(selected), was_half.eq(half)]
-            middle = bank.width // 2
-            low, high = bank.read_data[:middle], bank.read_data[middle:]
-            cells = Signal(bank.width, name=f"given_{b}")
-            m.d.comb += cells.eq(
-                Cat(
-                    Mux(was_selected, Mux(was_half, high, low), 0),
-                    Mux(was_selected, high, 0),
-                )
-            )
-            given.append(cells)
+            given.append(bank.given)
         return given
 
     def _combine(self, m: Module, given: list[Signal]) -> None:
@@ -270,18 +131,11 @@ class LineMemory(wiring.Component):
                     ]
                 places[keys].append(words)
 
-        keep = self._kept_bits(m)
-        for w in range(self.multipliers):
-            dims_by_source: dict[tuple[int, int, int], list[int]] = {}
-            for dim, keys in self.per_line.items():
-                place, word = divmod(w, min(dim, self.multipliers))
-                if place < keys:
-                    dims_by_source.setdefault((keys, place, word), []).append(dim)
-            value: Value = Const(0, WORD_BITS)
-            for (keys, place, word), dims in dims_by_source.items():
-                source = places[keys][place].word_select(word, WORD_BITS)
-                value = value | (source if len(dims) == len(self.dims) else Mux(self._has(dims), source, 0))
-            m.d.comb += self.data[w].eq(value & keep)
+        line: Value = Const(0, self.multipliers * WORD_BITS)
+        for dim, keys in self.per_line.items():
+            words_of_dim = Cat(place[: min(dim, self.multipliers) * WORD_BITS] for place in places[keys])
+            line = line | Mux(self.places.has(self._is_dim, [dim]), words_of_dim, 0)
+        m.d.comb += self.data.as_value().eq(line & self._kept_bits(m).replicate(self.multipliers))
 
     def _kept_bits(self, m: Module) -> Value:
         """Which bits of a word leave the memory: of K's first passes those of the MSB plane."""

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from rtl.job import KIND_Q, write_layout
-from rtl.line_memory import MaskedSram, cells_of, words_of
+from rtl.line_bank import MaskedSram, cells_of, words_of
 
 __all__ = ["QueryBuffer"]
 

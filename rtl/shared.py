@@ -99,6 +99,8 @@ class Library:
         text, _ = rtlil.convert_fragment(fragment, named_ports(component), made.name, emit_src=False)
         own = text[text.index("module ") :]
         own = own[: own.index("\nend\n")]
-        made.clocking = tuple(port for port in ("clk", "rst") if re.search(rf"^  wire .*input \d+ +\\{port}$", own, re.M))
+        made.clocking = tuple(
+            port for port in ("clk", "rst") if re.search(rf"^  wire .*input \d+ +\\{port}$", own, re.M)
+        )
         self.texts.append(text)
         return made

@@ -16,7 +16,8 @@ from amaranth.sim import Simulator
 from accel.arch import load_arch
 from accel.units.engine import EngineUnit
 from rtl.job import KIND_K, KIND_LSB, KIND_Q, KIND_V
-from rtl.line_memory import LineMemory, cells_of, words_of
+from rtl.line_bank import cells_of, words_of
+from rtl.line_memory import LineMemory
 
 UNITS = {
     "tiny": EngineUnit.of(load_arch("tiny")),

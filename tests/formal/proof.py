@@ -27,7 +27,7 @@ __all__ = ["DEEP", "always", "assert_bounded", "assert_proved", "broken", "count
 
 #: Deeper bounds and larger instances, by ``FORMAL=deep python -m pytest tests/formal``.
 DEEP = os.environ.get("FORMAL") == "deep"
-SECONDS = 600 if DEEP else 120  # that one question may take before it counts as not answered
+SECONDS = 900 if DEEP else 60  # that one question may take before it counts as not answered
 
 _PASSES = """
 import sys
@@ -70,7 +70,7 @@ def _graph(harness: wiring.Component, folder: Path) -> Path:
         [sys.executable, "-c", _PASSES], input="\n".join(commands), cwd=folder, capture_output=True, text=True
     )
     graph = folder / "harness.aig"
-    assert done.returncode == 0 and graph.exists(), done.stdout[-2000:] + done.stderr[-2000:]
+    assert graph.exists(), done.stdout[-2000:] + done.stderr[-2000:]
     return graph
 
 
@@ -79,7 +79,7 @@ def _ask(harness: wiring.Component, folder: Path, question: str) -> str:
     abc = Path(pyosys.__file__).parent / "yosys-abc"
     script = f"read_aiger harness.aig; fold; strash; scleanup; print_stats; {question}"
     done = subprocess.run([abc, "-c", script], cwd=folder, capture_output=True, text=True)
-    return done.stdout + done.stderr
+    return (done.stdout + done.stderr)[-500:]
 
 
 def assert_proved(harness: wiring.Component, folder: Path) -> None:
@@ -94,13 +94,14 @@ def assert_bounded(harness: wiring.Component, cycles: int, folder: Path) -> None
     assert re.search(rf"No output .*asserted in {cycles} frames", said), said
 
 
-def counterexample(harness: wiring.Component, cycles: int, folder: Path) -> int | None:
-    """The first cycle in which an assertion fails, if one can within so many; how that comes about is left in
-    ``folder``, as ABC's counterexample over the inputs that ``harness.map`` names.
+def counterexample(harness: wiring.Component, cycles: int | None, folder: Path) -> int | None:
+    """The first cycle in which an assertion can fail, if one can within so many, or None. Without ``cycles``: some
+    cycle in which one can fail; for failures that take long.
     """
-    said = _ask(harness, folder, f"bmc3 -F {cycles} -T {SECONDS}; write_cex -n failure.cex")
+    question = f"pdr -T {SECONDS}" if cycles is None else f"bmc3 -F {cycles} -T {SECONDS}"
+    said = _ask(harness, folder, question)
     failed = re.search(r"asserted in frame (\d+)", said)
-    assert failed or re.search(rf"No output .*asserted in {cycles} frames", said), said
+    assert failed or "Property proved" in said or re.search(rf"No output .*asserted in {cycles} frames", said), said
     return int(failed[1]) if failed else None
 
 

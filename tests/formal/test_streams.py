@@ -13,9 +13,9 @@ from amaranth.lib.wiring import In
 
 from rtl.stream import Queue, SkidBuffer
 from rtl.window_fifo import WindowFifo
+from tests.formal.proof import always, assert_proved, broken, counterexample
 
 ITEM_BITS = 2
-from tests.formal.proof import always, assert_proved, broken, counterexample
 
 
 class Followed(wiring.Component):

@@ -153,7 +153,7 @@ class LineBank(wiring.Component):
     write : In(stream of write_layout, always ready), as of the line memory.
     read : In. A line is read; selected : In, this bank has a part in it; address : In, its entry; half : In, only the
         upper half of the entry is meant, which leaves as the lower.
-    given : Out, cells as of :func:`cells_of`, one cycle after read, until the next: 0 if this bank was not selected.
+    given : Out, words, word 0 lowest, one cycle after read, until the next: 0 if this bank was not selected.
     """
 
     def __init__(self, unit: EngineUnit, which: Literal["k", "v"]):
@@ -186,7 +186,9 @@ class LineBank(wiring.Component):
         m.d.comb += [
             memory.read_enable.eq(self.read & self.selected),
             memory.read_address.eq(self.address),
-            self.given.eq(Cat(Mux(was_selected, Mux(was_half, high, low), 0), Mux(was_selected, high, 0))),
+            self.given.eq(
+                words_of(self.unit, Cat(Mux(was_selected, Mux(was_half, high, low), 0), Mux(was_selected, high, 0)))
+            ),
         ]
         return m
 

@@ -11,7 +11,7 @@ from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from accel.units.qk import SMALLEST_DIM
 from rtl.job import format_layout, line_bits, write_layout
-from rtl.line_bank import STEP_BITS, STEPS, LineBank, LinePlaces, words_of
+from rtl.line_bank import STEP_BITS, STEPS, LineBank, LinePlaces
 
 __all__ = ["LineMemory"]
 
@@ -86,7 +86,7 @@ class LineMemory(wiring.Component):
 
     # ---- reading --------------------------------------------------------------------------------------------------
     def _read(self, m: Module, banks: list[LineBank]) -> list[Signal]:
-        """What each bank gives to the line that was asked for, as cells; 0 where it has no part in it."""
+        """What each bank gives to the line that was asked for; 0 where it has no part in it."""
         lines = [self.read_line] if self.which == "k" else list(self.read_line)
         places = [self.places.place(m, self._is_dim, line, f"read_{c}") for c, line in enumerate(lines)]
         given = []
@@ -122,11 +122,9 @@ class LineMemory(wiring.Component):
                 if finer is not None:
                     m.d.comb += words.eq(finer[c] | finer[c + keys])
                 else:
-                    joined = Signal(len(given[0]), name=f"joined_{c}_of_{keys}")
                     entry = Signal(len(given[0]), name=f"entry_{c}_of_{keys}")
                     m.d.comb += [
-                        joined.eq(_any_of(given[c::keys])),
-                        entry.eq(words_of(self.unit, joined)),
+                        entry.eq(_any_of(given[c::keys])),
                         words.eq(entry.word_select(part, part_bits) if self.parts > 1 else entry),
                     ]
                 places[keys].append(words)

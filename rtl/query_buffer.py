@@ -8,8 +8,50 @@ from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from rtl.job import KIND_Q, write_layout
 from rtl.line_bank import MaskedSram, cells_of, words_of
+from rtl.shared import shared
 
 __all__ = ["QueryBuffer"]
+
+
+@shared
+class QueryBank(wiring.Component):
+    """The slots of one lane.
+
+    Parameters
+    ----------
+    unit : EngineUnit.
+    slots : of this bank.
+
+    Members
+    -------
+    write : In, as of :class:`QueryBuffer`, and with all bits of its slot number. read_enable, slot : In, in this bank.
+    words : Out, one cycle later, until the next read.
+    """
+
+    def __init__(self, unit: EngineUnit, slots: int):
+        self.unit, self.slots = unit, slots
+        super().__init__(
+            {
+                "write": In(stream.Signature(write_layout(unit), always_ready=True)),
+                "read_enable": In(1),
+                "slot": In(range(max(2, slots))),
+                "words": Out(unit.entry_words * WORD_BITS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        access = self.write.payload
+        m.submodules.memory = memory = MaskedSram(self.unit, self.slots)
+        m.d.comb += [
+            memory.write_address.eq(access.tag.index[self.unit.query_lanes.bit_length() - 1 :]),
+            memory.write_mask.eq(Mux(self.write.valid & (access.tag.kind == KIND_Q), access.mask.as_value(), 0)),
+            memory.write_data.eq(cells_of(self.unit, access.words)),
+            memory.read_enable.eq(self.read_enable),
+            memory.read_address.eq(self.slot),
+            self.words.eq(words_of(self.unit, memory.read_data)),
+        ]
+        return m
 
 
 class QueryBuffer(wiring.Component):
@@ -47,20 +89,15 @@ class QueryBuffer(wiring.Component):
         read_bank = Signal(range(max(2, self.banks)), reset_less=True)
         with m.If(self.read_enable):
             m.d.sync += read_bank.eq(self.read_slot[:bank_bits])
-        cells = Signal(self.unit.entry_words * WORD_BITS)
         with m.Switch(read_bank):
             for b in range(self.banks):
-                access = self.write[b].payload
-                is_query = self.write[b].valid & (access.tag.kind == KIND_Q)
-                m.submodules[f"bank_{b}"] = bank = MaskedSram(self.unit, self.slots // self.banks)
+                m.submodules[f"bank_{b}"] = bank = QueryBank(self.unit, self.slots // self.banks)
                 m.d.comb += [
-                    bank.write_address.eq(access.tag.index[bank_bits:]),
-                    bank.write_mask.eq(Mux(is_query, access.mask.as_value(), 0)),
-                    bank.write_data.eq(cells_of(self.unit, access.words)),
+                    bank.write.valid.eq(self.write[b].valid),
+                    bank.write.payload.eq(self.write[b].payload),
                     bank.read_enable.eq(self.read_enable & (self.read_slot[:bank_bits] == b)),
-                    bank.read_address.eq(self.read_slot[bank_bits:]),
+                    bank.slot.eq(self.read_slot[bank_bits:]),
                 ]
                 with m.Case(b):
-                    m.d.comb += cells.eq(bank.read_data)
-        m.d.comb += self.words.as_value().eq(words_of(self.unit, cells))
+                    m.d.comb += self.words.as_value().eq(bank.words)
         return m

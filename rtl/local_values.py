@@ -160,14 +160,14 @@ class LocalValues(wiring.Component):
         return m
 
     def _place_by_column(self, m: Module, topk: wiring.Component, row: data.View) -> ColumnPlacer:
-        """Columns of the row in front; sets ``_by_column``: it is such a row."""
+        """Columns of the row in front; sets ``_by_column``: it is such a row. Of others what it says is not heeded."""
         assert self.topk.marked_cycles >= PLACE_CYCLES
         m.submodules.placer = placer = ColumnPlacer(self.unit, self.topk)
         self._by_column = Signal()
         m.d.comb += [
             self._by_column.eq(~row.v_selected & (log2_values_per_line(self.unit, self.format.log2_dim) != 0)),
             placer.format.eq(self.format),
-            placer.marked.valid.eq(topk.marked.valid & self._by_column),
+            placer.marked.valid.eq(topk.marked.valid),
             placer.marked.payload.eq(topk.marked.payload),
             placer.word.eq(row.granule * (self.unit.granule // self.topk.lanes)),
             placer.clear.eq(self.selected),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
@@ -105,6 +106,28 @@ def test_granules_freed_count_from_the_next_cycle_on() -> None:
     seen, _ = play(script, 150)
     assert starts(seen) == [19, 51, 131]
     assert [p.granule for _, p in seen["weights"]] == [0, 16, 0]
+
+
+@pytest.mark.parametrize(
+    ("log2_dim", "fields", "granules"),
+    [
+        (3, {"keys": 13, "kept": 2, "selecting": 1}, 1),  # D = 8 has two V rows per line: two in a column, at most
+        (3, {"keys": 13, "kept": 3, "selecting": 1}, 2),
+        (3, {"keys": 13, "kept": 11, "selecting": 1}, 4),  # seven lines
+        (3, {"keys": 12, "kept": 11, "selecting": 1}, 3),
+        (3, {"keys": 13, "kept": 3, "selecting": 1, "v_selected": 1}, 1),
+        (3, {"keys": 13}, 4),
+        (4, {"keys": 13, "kept": 4, "selecting": 1}, 1),
+    ],
+)
+def test_granules_of_a_row(log2_dim: int, fields: dict[str, int], granules: int) -> None:
+    """Where the next row begins."""
+    row = final(0, **fields)
+    seen, _ = play(stored_rows([row, final(1, selecting=1)], 0), 45, log2_dim)
+    assert [p.granule for _, p in seen["weights"]] == [0, granules]
+    columns = UNIT.arch.values_per_line(1 << log2_dim) if row.get("selecting") and not row.get("v_selected") else 1
+    kept, keys = np.array([row["kept"]]), np.array([row["keys"]])
+    assert UNIT.kept_granules(kept, keys, np.array([columns])).tolist() == [granules]
 
 
 def test_two_selecting_rows_at_most_and_a_cycle_for_the_command() -> None:

@@ -23,7 +23,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Module, ResetSignal, Value
 from amaranth.lib import wiring
 
-__all__ = ["DEEP", "always", "assert_bounded", "assert_proved", "broken", "counterexample", "promise"]
+__all__ = ["DEEP", "always", "assert_bounded", "assert_proved", "broken", "counterexample", "never_reset", "promise"]
 
 #: Deeper bounds and larger instances, by ``FORMAL=deep python -m pytest tests/formal``.
 DEEP = os.environ.get("FORMAL") == "deep"
@@ -41,6 +41,11 @@ for command in sys.stdin.read().splitlines():
 def always(m: Module, condition: Value) -> None:
     """``condition`` holds in every cycle in which reset is not on."""
     m.d.comb += Assert(condition | ResetSignal())
+
+
+def never_reset(m: Module) -> None:
+    """Only the reset at power-on: for what is looked at from there for some cycles."""
+    m.d.comb += Assume(~ResetSignal())
 
 
 def promise(m: Module, condition: Value) -> None:
@@ -105,17 +110,17 @@ def counterexample(harness: wiring.Component, cycles: int | None, folder: Path) 
     return int(failed[1]) if failed else None
 
 
-def broken(module: str, right: str, wrong: str, **names: object) -> types.ModuleType:
-    """The module ``module`` with one place of its source changed, and ``names`` in it replaced; not the one that others
-    import.
+def broken(module: str, right: str = "", wrong: str = "", **names: object) -> types.ModuleType:
+    """The module ``module`` with the one place ``right`` of its source changed to ``wrong``, and ``names`` in it
+    replaced; not the one that others import. Without a change: with a part of it replaced by a freer one.
     """
     original = importlib.import_module(module)
     source = inspect.getsource(original)
-    assert source.count(right) == 1, (
-        f"{module}: {source.count(right)} times {right!r}; the mutation needs another place"
-    )
+    places = source.count(right) if right else 1
+    assert places == 1, f"{module}: {places} times {right!r}; the mutation needs another place"
     changed = types.ModuleType(module)
     changed.__file__ = original.__file__
-    exec(compile(source.replace(right, wrong), f"<broken {module}>", "exec"), changed.__dict__)
+    source = source.replace(right, wrong) if right else source
+    exec(compile(source, f"<broken {module}>", "exec"), changed.__dict__)
     changed.__dict__.update(names)
     return changed

@@ -89,7 +89,7 @@ class Counted(wiring.Component):
 
 def arrivals(right: str = "", wrong: str = "", entries: int = 2, lanes: int = 2, most: int = 2) -> wiring.Component:
     """With short running numbers, and one place broken."""
-    source = broken("rtl.arrivals", right or '"""Which', wrong or '"""Which', sequence_bits=lambda unit: SEQUENCE_BITS)
+    source = broken("rtl.arrivals", right, wrong, sequence_bits=lambda unit: SEQUENCE_BITS)
     return source.Arrivals(UNIT, entries, lanes, most)
 
 

@@ -21,6 +21,10 @@ VERILATOR_FLAGS = [
     *("--no-public-flat-rw", "--public-depth", "1"),  # only the ports, not every signal: builds in two thirds
 ]
 
+#: Verilator's warning of an ``always @*`` that reads nothing and so, by the standard, never runs: its outputs stay at
+#: whatever they were at the start. It must not be lost among those that are not fatal.
+DEAD_LOGIC = "Warning-ALWNEVER"
+
 
 def cache_dir() -> Path:
     """Where built simulators are kept: ``$ACCEL_CACHE``, else ``~/.cache/accel``, and in it ``verilator``."""
@@ -108,6 +112,10 @@ def build(verilog: str, name: str, builds: Path | None = None, waves: bool = Fal
             )
         except (Exception, SystemExit) as error:
             raise RuntimeError(f"Verilator build of {name} failed, see {place / 'build.log'}") from error
+        if DEAD_LOGIC in (place / "build.log").read_text():
+            raise RuntimeError(
+                f"{name}: logic that simulators never evaluate, see {DEAD_LOGIC} in {place / 'build.log'}"
+            )
         built.touch()
     return place
 

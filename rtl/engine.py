@@ -44,7 +44,7 @@ class Engine(wiring.Component):
     read : Out(AXI4 read master).array(channels), single beats of one memory access; a channel's addresses are those
         that the memory's address map gives it.
     write : Out(AXI4 write master), single beats of one memory access, of results.
-    interrupt : Out(1). Level.
+    irq : Out(1), the interrupt. Level.
 
     No input reaches an output within the cycle, but what ``registers``' units say of their own. Registers answer
     only after the arrival counts have been cleared, ``max_lines`` cycles after reset.
@@ -60,7 +60,7 @@ class Engine(wiring.Component):
                 "program": Out(read_master(ADDRESS_BITS, 8 * PROGRAM_BEAT_BYTES)),
                 "read": Out(read_master(ADDRESS_BITS, access_bits)).array(spec.channels),
                 "write": Out(write_master(ADDRESS_BITS, access_bits)),
-                "interrupt": Out(1),
+                "irq": Out(1),
                 **(probe_members(unit) if probes else {}),
             }
         )
@@ -284,7 +284,7 @@ class Engine(wiring.Component):
             registers.done.eq(sequencer.done),
             registers.error_code.eq(sequencer.error_code),
             registers.error_job.eq(sequencer.error_job),
-            self.interrupt.eq(registers.interrupt),
+            self.irq.eq(registers.interrupt),
             registers.qk_msb_issues.eq(issue.issue_msb),
             registers.qk_lsb_issues.eq(issue.issue_lsb),
             registers.pv_issues.eq(pv.issue),

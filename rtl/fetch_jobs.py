@@ -112,17 +112,16 @@ class _Choice:
     def __init__(self, m: Module, unit: EngineUnit, name: str):
         self.m = m
         self.fetch = Signal(fetch_layout(unit), name=f"{name}_fetch")
+        # Of their own, as they are driven under conditions: constant fields beside them would become an ``always @*``
+        # that never runs in simulation, as it reads nothing.
+        self.atoms = Signal(self.fetch.shape()["atoms"].shape, name=f"{name}_atoms")
         self.possible, self.taken = Signal(name=f"{name}_possible"), Signal(name=f"{name}_taken")
 
     def be(self, fields: Mapping[str, ValueLike]) -> None:
-        """Its fields, but for ``atoms``; those left out are 0.
-
-        They are driven here, behind the conditions of ``atoms``: undriven they would become an ``always @*`` of their
-        own, which never runs in simulation as it reads nothing.
-        """
+        """Its fields; those left out are 0."""
+        fields = {**fields, "atoms": self.atoms}
         for name, _ in self.fetch.shape():
-            if name != "atoms":
-                self.m.d.comb += self.fetch[name].eq(fields.get(name, 0))
+            self.m.d.comb += self.fetch[name].eq(fields.get(name, 0))
 
 
 class FetchJobs(wiring.Component):
@@ -181,7 +180,7 @@ class FetchJobs(wiring.Component):
             queue.o.ready.eq(lsb.taken),
             lsb.possible.eq(queue.o.valid),
         ]
-        all_atoms(m, lsb.fetch.atoms, self.format.lsb_atoms)
+        all_atoms(m, lsb.atoms, self.format.lsb_atoms)
         lsb.be(
             {
                 **{name: request[name] for name in request.shape().members if name in lsb.fetch.shape().members},
@@ -218,11 +217,11 @@ class FetchJobs(wiring.Component):
             cursor.done.eq(resident.taken | (row.taken & (rows_left == 1))),
         ]
         ring.update(Mux(row.taken | resident.taken, into["lines"], 0), self.v_release, self.format_change)
+        both = {**into, "kind": KIND_V, "base": job.v_address, "stride": self.format.value_atoms}
         for choice in (row, resident):
-            all_atoms(m, choice.fetch.atoms, self.format.value_atoms)
-            choice.be({**into, "kind": KIND_V, "base": job.v_address, "stride": self.format.value_atoms})
-        row.be({"kept": 1, "first": selected.granule << unit.granule.bit_length() - 1})
-        resident.be({"prefetch": 1, "first": job.first_key, "list": job.list, "version": job.version})
+            all_atoms(m, choice.atoms, self.format.value_atoms)
+        row.be({**both, "kept": 1, "first": selected.granule << unit.granule.bit_length() - 1})
+        resident.be({**both, "prefetch": 1, "first": job.first_key, "list": job.list, "version": job.version})
 
     def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
         unit = self.unit
@@ -247,7 +246,7 @@ class FetchJobs(wiring.Component):
             cursor.done.eq(query.taken & (rows_left <= room)),
         ]
         m.d.sync += [row.eq(row + taken), used.eq(used + taken - self.query_release)]
-        all_atoms(m, query.fetch.atoms, self.format.query_atoms)
+        all_atoms(m, query.atoms, self.format.query_atoms)
         query.be(
             {
                 "kind": KIND_Q,
@@ -272,9 +271,9 @@ class FetchJobs(wiring.Component):
         ]
         ring.update(Mux(k.taken, into["lines"], 0), self.k_release, self.format_change)
         with m.If(one_side):
-            side_atoms(m, k.fetch.atoms, row_format, job.side, self.unit.arch.memory_spec.access_bytes // UNIT_BYTES)
+            side_atoms(m, k.atoms, row_format, job.side, self.unit.arch.memory_spec.access_bytes // UNIT_BYTES)
         with m.Else():
-            all_atoms(m, k.fetch.atoms, row_format.key_atoms)
+            all_atoms(m, k.atoms, row_format.key_atoms)
         k.be(
             {
                 **into,

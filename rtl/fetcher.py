@@ -253,10 +253,10 @@ class Fetcher(wiring.Component):
                 ]
         # The walker is never past a lane, so a lane is beyond its turn if not in it; the last line waits for the end.
         beyond = Cat(one.turn != turn for one in work) >> lane
+        columns = unit.arch.softmax.lanes
+        unused = Cat(Const(0, 1), (fetch.log2_per_line < i.bit_length() for i in range(1, columns)))
         m.d.comb += [
-            complete.eq(
-                Cat(beyond[i] | (fetch.log2_per_line < i.bit_length()) for i in range(unit.arch.softmax.lanes)).all()
-            ),
+            complete.eq((beyond[:columns] | unused).all()),
             # An LSB fetch counts as a whole.
             passed.eq(Mux(finish, left, self.busy & complete & (fetch.kind != KIND_LSB))),
         ]

@@ -90,9 +90,7 @@ class LaneList(wiring.Component):
         columns = max(1, self.word_items // self.lanes)
         words_per_row = max(1, self.lanes // self.word_items)
         column_bits, word_bits = (columns - 1).bit_length(), (words_per_row - 1).bit_length()
-        column, asked = place[:column_bits], Signal(column_bits, name=f"asked_{bank}", reset_less=True)
-        with m.If(self.read_enable):
-            m.d.sync += asked.eq(column)
+        column = place[:column_bits]
         found = []
         for c in range(columns):
             item = (c * self.lanes + bank) % self.word_items
@@ -110,6 +108,11 @@ class LaneList(wiring.Component):
                 cells.read_address.eq(place[column_bits:]),
             ]
             found.append(cells.read_data)
+        if columns == 1:
+            return found[0]
+        asked = Signal(column_bits, name=f"asked_{bank}", reset_less=True)
         answer = Signal(self.item_bits, name=f"answer_{bank}")
+        with m.If(self.read_enable):
+            m.d.sync += asked.eq(column)
         m.d.comb += answer.eq(Cat(found).word_select(asked, self.item_bits))
         return answer

@@ -4,7 +4,7 @@ They are AXI4 and AXI4-Lite with the standard's signal names in lower case; see 
 """
 
 CLOCK, RESET = "clk", "rst"
-INTERRUPT = "interrupt"
+INTERRUPT = "irq"  # "interrupt" is a word that Verilator keeps for C++
 
 #: From the cycle in which the register port takes the start command to cycle 0: the command is carried out in the next
 #: one, and the start pulse is a register (``rtl/registers.py``).

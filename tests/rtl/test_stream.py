@@ -1,4 +1,4 @@
-"""Skid buffer and queue: latency, rate and capacity. That they lose nothing in any traffic is proven in tests/formal."""
+"""Skid buffer and queue: latency, rate, capacity. That they lose nothing in any traffic is proved in tests/formal."""
 
 from collections.abc import Callable
 

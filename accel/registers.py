@@ -53,15 +53,14 @@ class ErrorCode(enum.IntEnum):
     SCALE = 17, "score_shift is more than 62, or 0 with a mantissa"
     VISIBLE = 18, "the first query of a causal job sees no key"
     ADDRESS = 19, "an address of 2^48 or more, a stride of 2^16 or more, or one that is no multiple of a memory access"
-    TILE_ROWS = 20, "not supported yet: several rows whose sums go through memory between tiles"
-    KEEP_VALUES = 21, "a prune that keeps nothing"
-    TOKENS = 22, "more tokens than the machine's context"
-    SHRINK = 23, "fewer tokens than are alive, without RESTART"
-    LIVE = 24, "keys beyond the live tokens, or a prune of tokens when none is alive"
-    KEEP_LIST = 25, "keys beyond the keep list"
-    TILE_ORDER = 26, "a later tile whose earlier tile was not the job before"
-    FUSED = 27, "two fused jobs do not follow each other with the same keys and live heads next to each other"
-    MEMORY = 28, "an access to tensors or results was answered with an error; job: the next to be dispatched"
+    KEEP_VALUES = 20, "a prune that keeps nothing"
+    TOKENS = 21, "more tokens than the machine's context"
+    SHRINK = 22, "fewer tokens than are alive, without RESTART"
+    LIVE = 23, "keys beyond the live tokens, or a prune of tokens when none is alive"
+    KEEP_LIST = 24, "keys beyond the keep list"
+    TILE_ORDER = 25, "a later tile whose rows find no sums of the last unfinished tile (of one row: the job before)"
+    FUSED = 26, "two fused jobs do not follow each other with the same keys and live heads next to each other"
+    MEMORY = 27, "an access to tensors or results was answered with an error; job: the next to be dispatched"
 
 
 class Access(enum.Enum):

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.units.engine import ADDRESS_BITS, PROGRAM_BEAT_BYTES, EngineUnit
 from accel.units.fetcher import record_bytes
+from accel.units.pv import PARTIAL_PLANES
 from accel.units.qk import QkUnit
 from rtl.arrivals import Arrivals
 from rtl.axi import lite_slave, read_master, write_master
@@ -16,6 +17,7 @@ from rtl.crossbar import CYCLE_BITS, Crossbar
 from rtl.fetcher import Fetcher
 from rtl.job import KIND_K, KIND_LSB, KIND_Q, KIND_V
 from rtl.line_memory import LineMemory
+from rtl.partial_sums import PartialSums
 from rtl.probes import connect_probes, probe_members
 from rtl.pv_path import PvPath
 from rtl.qk import QkArray
@@ -74,6 +76,7 @@ class Engine(wiring.Component):
         m.submodules.k_memory = self.k_memory = LineMemory(unit, "k")
         m.submodules.v_memory = self.v_memory = LineMemory(unit, "v")
         m.submodules.query_buffer = self.query_buffer = QueryBuffer(unit)
+        m.submodules.partial_sums = self.partial_sums = PartialSums(unit)
         m.submodules.qk_issue = self.qk_issue = QkIssue(unit)
         m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch))
         m.submodules.softmax_path = self.softmax_path = SoftmaxPath(unit)
@@ -101,7 +104,9 @@ class Engine(wiring.Component):
                 part.dispatch.payload.eq(sequencer.dispatch.payload),
                 part.format_change.eq(sequencer.format_change),
             ]
-        for part in (self.fetcher, self.qk_issue, pv, self.k_memory, self.v_memory, self.softmax_path):
+        for part in (
+            self.fetcher, self.qk_issue, pv, self.k_memory, self.v_memory, self.softmax_path, self.partial_sums
+        ):  # fmt: skip
             m.d.comb += part.format.eq(sequencer.format)
         wiring.connect(m, sequencer.bus, wiring.flipped(self.program))
         wiring.connect(m, sequencer.op, state.op)
@@ -132,6 +137,8 @@ class Engine(wiring.Component):
             targets = [self.k_memory.write[lane], self.v_memory.write[lane]]
             if lane < self.unit.query_lanes:
                 targets.append(self.query_buffer.write[lane])
+                sums, arrived = self.partial_sums.arrived[lane], crossbar.arrived[lane]
+                m.d.comb += [sums.valid.eq(arrived.valid), sums.payload.eq(arrived.payload)]
             for target in targets:
                 m.d.comb += [target.valid.eq(converter.write.valid), target.payload.eq(converter.write.payload)]
             self.converters.append(converter)
@@ -141,6 +148,7 @@ class Engine(wiring.Component):
         wiring.connect(m, fetcher.kept_read, path.kept_read)
         m.d.comb += [
             fetcher.query_release.eq(path.query_release),
+            fetcher.row_settled.eq(self.pv_path.row_settled),
             fetcher.lsb_request.valid.eq(path.lsb_request.valid),
             fetcher.lsb_request.payload.eq(path.lsb_request.payload),
             crossbar.cycle.eq(self._registers.cycle[:CYCLE_BITS]),
@@ -155,13 +163,14 @@ class Engine(wiring.Component):
         atom = arch.memory_spec.access_bytes
         lanes = arch.fetcher.lanes
         key_atoms = -(-record_bytes(unit.entry_words, arch.value_bits) // atom) + 1  # a pair's row may need one more
+        query_accesses = key_atoms + PARTIAL_PLANES * -(-2 * unit.entry_words // atom)
         k_lines, v_lines = self._rings(m)
         lsb_accesses = -(-arch.max_context // lanes) * -(-record_bytes(unit.entry_words, 4) // atom)
         kinds = (
             ("k", KIND_K, max(k_lines), lanes, key_atoms, fetcher.k_limit, self.k_ring, "index"),
             ("v", KIND_V, max(v_lines), lanes, key_atoms, fetcher.v_limit, self.v_ring, "index"),
             (
-                "query", KIND_Q, arch.fetcher.query_slots, unit.query_lanes, key_atoms, fetcher.query_limit,
+                "query", KIND_Q, arch.fetcher.query_slots, unit.query_lanes, query_accesses, fetcher.query_limit,
                 Const(arch.fetcher.query_slots), "index",
             ),
             (
@@ -239,6 +248,7 @@ class Engine(wiring.Component):
         ]
         wiring.connect(m, path.score_release, issue.score_release)
         wiring.connect(m, issue.passes, path.passes)
+        m.d.comb += [self.partial_sums.start_slot.eq(issue.query_read_slot), path.start.eq(self.partial_sums.start)]
         for source, target in ((issue.query, qk.query), (issue.line, qk.line)):  # never refused, so nobody listens
             m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload)]
         wiring.connect(m, qk.scores, path.scores)
@@ -254,6 +264,8 @@ class Engine(wiring.Component):
         wiring.connect(m, pv.ring_release, path.ring_release)
         wiring.connect(m, pv.head_magnitude, state.head_magnitude)
         wiring.connect(m, pv.write, wiring.flipped(self.write))
+        wiring.connect(m, pv.carry, self.partial_sums.carry)
+        wiring.connect(m, self.partial_sums.carried, pv.carried)
         m.d.comb += [
             pv.ring_items.eq(path.ring_items),
             pv.emitted.eq(path.emitted),

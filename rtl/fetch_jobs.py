@@ -6,10 +6,12 @@ from amaranth.hdl import Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.units.engine import ADDRESS_BITS, ROWS_BITS, EngineUnit
+from accel.units.engine import ADDRESS_BITS, OUTPUT_ROWS, ROWS_BITS, SETTLING_ROWS, EngineUnit
 from accel.units.fetcher import UNIT_BYTES
-from rtl.fetch_layout import all_atoms, fetch_layout, input_members, side_atoms
+from accel.units.pv import PARTIAL_PLANES
+from rtl.fetch_layout import all_atoms, fetch_layout, input_members, query_atoms, side_atoms
 from rtl.job import (
+    ATOM_BITS,
     COUNT_BITS,
     KIND_K,
     KIND_LSB,
@@ -226,27 +228,43 @@ class FetchJobs(wiring.Component):
     def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
         unit = self.unit
         slots, lanes = unit.arch.fetcher.query_slots, unit.query_lanes
-        fields = ("rows", "second", "q_address", "q_stride")
+        fields = ("rows", "second", "q_address", "q_stride", "last_tile", "sums_in", "partial_address")
         cursor = _Cursor(m, unit, "q", fields, self.dispatch.valid, self.dispatch.payload)
         job, taken = cursor.job, Signal(range(lanes + 1), name="query_rows_taken")
         row, used = Signal(range(slots), name="query_row"), Signal(range(slots + 1), name="query_slots_used")
         room, count = Signal(range(lanes + 1), name="query_room"), Signal(range(lanes + 1), name="query_count")
+        free = Signal(range(slots + 1), name="query_free")
         rows_left = cursor.rows_left(taken)
-        # The address of the job's next row is worked out while its last fetch starts.
+        # The addresses of the job's next row are worked out while its last fetch starts.
         continues, address = Signal(name="query_continues"), Signal(ADDRESS_BITS, name="query_address")
+        sums_address, sums_atoms = Signal(ADDRESS_BITS, name="sums_address"), Signal(ATOM_BITS, name="sums_atoms")
+        m.d.comb += sums_atoms.eq(PARTIAL_PLANES * self.format.output_atoms)
         with m.If(query.taken):
             m.d.sync += continues.eq(~cursor.done)
         with m.If(self.start & (self.fetch.kind == KIND_Q)):
-            m.d.sync += address.eq(self.fetch.base + self.fetch.count[: len(count)] * self.fetch.row_stride)
+            fetched = self.fetch.count[: len(count)]
+            m.d.sync += [
+                address.eq(self.fetch.base + fetched * self.fetch.row_stride),
+                sums_address.eq(self.fetch.sums_base + fetched * self.fetch.sums_stride),
+            ]
+        # Sums are there when the row that left them is settled. Rows take them in the order in which they were left,
+        # so that is as many rows back as the last unfinished tile has; and each slot holds those of one row.
+        under_way = Signal(range(slots + unit.arch.rows_in_flight + OUTPUT_ROWS + SETTLING_ROWS + 1))
+        ahead, sums_room = Signal(range(slots + 1)), Signal(range(slots + 1))
+        m.d.sync += under_way.eq(under_way + taken - self.row_settled)
+        with m.If(cursor.done & ~job.last_tile):
+            m.d.sync += ahead.eq(Mux(job.rows < slots, job.rows, slots))
         m.d.comb += [
-            room.eq(Mux(slots - used < lanes, slots - used, lanes)),
+            sums_room.eq(Mux(~job.sums_in, slots, Mux(under_way < ahead, ahead - under_way, 0))),
+            free.eq(Mux(slots - used < sums_room, slots - used, sums_room)),
+            room.eq(Mux(free < lanes, free, lanes)),
             count.eq(Mux(rows_left < room, rows_left, room)),
             taken.eq(Mux(query.taken, count, 0)),
             query.possible.eq(cursor.valid & cursor.k_chosen(k_taken) & (room != 0)),
             cursor.done.eq(query.taken & (rows_left <= room)),
         ]
         m.d.sync += [row.eq(row + taken), used.eq(used + taken - self.query_release)]
-        all_atoms(m, query.atoms, self.format.query_atoms)
+        query_atoms(m, query.atoms, self.format, job.sums_in, sums_atoms)
         query.be(
             {
                 "kind": KIND_Q,
@@ -256,6 +274,9 @@ class FetchJobs(wiring.Component):
                 "lines": count,
                 "base": Mux(continues, address, job.q_address),
                 "row_stride": job.q_stride,
+                "sums": job.sums_in,
+                "sums_base": Mux(continues, sums_address, job.partial_address),
+                "sums_stride": sums_atoms << (unit.arch.memory_spec.access_bytes.bit_length() - 1),
             }
         )
 

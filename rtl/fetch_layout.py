@@ -16,7 +16,7 @@ from rtl.job import (
     v_row_layout,
 )
 
-__all__ = ["all_atoms", "atoms_layout", "fetch_layout", "input_members", "side_atoms"]
+__all__ = ["all_atoms", "atoms_layout", "fetch_layout", "input_members", "query_atoms", "side_atoms"]
 
 STRIDE_BITS = 16  # of job_layout's q_stride
 
@@ -32,7 +32,9 @@ def fetch_layout(unit: EngineUnit) -> data.StructLayout:
 
     prefetch: nobody waits for it yet. list, version: of the keep list. kept: tokens come from the ring of kept tokens.
     lines: entries that it completes (ring lines, queries, one LSB fetch). row_stride: bytes from query to query;
-    stride: accesses from token to token. number: of an LSB fetch. side: tag_layout's.
+    stride: accesses from token to token. number: of an LSB fetch. side: tag_layout's. sums: with KIND_Q,
+    sums follow each query: ``atoms`` first to pause of the query, then resume to last of what is at sums_base,
+    sums_stride bytes from query to query.
     """
     first_bits = max(COUNT_BITS, (2 * unit.arch.softmax.buffer_keys - 1).bit_length())
     fields: dict[str, ShapeLike] = {
@@ -52,6 +54,9 @@ def fetch_layout(unit: EngineUnit) -> data.StructLayout:
         "stride": ATOM_BITS,
         "row_stride": STRIDE_BITS,
         "number": range(unit.arch.rows_in_flight),
+        "sums": 1,
+        "sums_base": ADDRESS_BITS,
+        "sums_stride": STRIDE_BITS,
         "atoms": atoms_layout(),
     }
     return data.StructLayout(fields)
@@ -67,6 +72,7 @@ def input_members(unit: EngineUnit) -> dict[str, wiring.Member]:
         "lsb_request": In(stream.Signature(lsb_request_layout(unit), always_ready=True)),
         "v_row": In(stream.Signature(v_row_layout(unit), always_ready=True)),
         "query_release": In(1),
+        "row_settled": In(1),
         "k_release": In(stream.Signature(lines, always_ready=True)),
         "v_release": In(stream.Signature(lines, always_ready=True)),
     }
@@ -75,6 +81,17 @@ def input_members(unit: EngineUnit) -> dict[str, wiring.Member]:
 def all_atoms(m: Module, atoms: data.View, count: Value) -> None:
     """Every access of a row of so many."""
     m.d.comb += [atoms.first.eq(0), atoms.pause.eq(count - 1), atoms.resume.eq(0), atoms.last.eq(count - 1)]
+
+
+def query_atoms(m: Module, atoms: data.View, row_format: data.View, sums: Value, sums_atoms: Value) -> None:
+    """Every access of a query and, with ``sums``, of the sums that follow it."""
+    query_last = row_format.query_atoms - 1
+    m.d.comb += [
+        atoms.first.eq(0),
+        atoms.pause.eq(query_last),
+        atoms.resume.eq(0),
+        atoms.last.eq(Mux(sums, sums_atoms - 1, query_last)),
+    ]
 
 
 def side_atoms(m: Module, atoms: data.View, row_format: data.View, side: Value, units_per_atom: int) -> None:

@@ -72,6 +72,8 @@ class _Lane:
         self.position = register(len(fetch.first), "position")
         self.line = register(line_bits(unit), "line")
         self.atom = register(ATOM_BITS, "atom")
+        self.in_sums = register(1, "in_sums")  # behind the query
+        self.sums = (fetch.kind == KIND_Q) & fetch.sums
         self.next_position = Signal.like(self.position, name=f"next_position_{number}")
         self.generates, self.finished = Signal(name=f"generates_{number}"), Signal(name=f"finished_{number}")
 
@@ -80,10 +82,12 @@ class _Lane:
         m, fetch, atoms = self.m, self.fetch, self.fetch.atoms
         lanes, number = self.unit.arch.fetcher.lanes, self.number
         key_ends, follows = Signal(name=f"key_ends_{number}"), Signal(name=f"follows_{number}")
+        pauses = Signal(name=f"pauses_{number}")
         line = Signal(len(self.line) + 1, name=f"next_line_{number}")
         m.d.comb += [
             self.generates.eq(may & self.more),
-            key_ends.eq(self.generates & (self.atom == atoms.last)),
+            key_ends.eq(self.generates & (self.atom == atoms.last) & (self.in_sums | ~self.sums)),
+            pauses.eq((self.atom == atoms.pause) & ~self.in_sums),
             follows.eq((self.turn != self.whole_turns) & ((self.turn + 1 != self.whole_turns) | self.another)),
             self.finished.eq(~self.more | (key_ends & ~follows)),
             self.next_position.eq(
@@ -100,8 +104,10 @@ class _Lane:
         m.d.sync += self.position.eq(self.next_position)
         with m.If(start | key_ends):
             m.d.sync += [self.line.eq(Mux(line >= fetch.ring, line - fetch.ring, line)), self.atom.eq(atoms.first)]
+            m.d.sync += self.in_sums.eq(0)
         with m.Elif(self.generates):
-            m.d.sync += self.atom.eq(Mux(self.atom == atoms.pause, atoms.resume, self.atom + 1))
+            m.d.sync += self.atom.eq(Mux(pauses, atoms.resume, self.atom + 1))
+            m.d.sync += self.in_sums.eq(self.in_sums | (pauses & self.sums))
         with m.If(start):
             m.d.sync += [self.turn.eq(0), self.more.eq((self.whole_turns != 0) | self.another)]
         with m.Elif(key_ends):
@@ -113,21 +119,24 @@ class _Lane:
         shift = spec.access_bytes.bit_length() - 1
         is_query = Signal(name=f"is_query_{self.number}")
         token = Signal(COUNT_BITS, name=f"token_{self.number}")
+        stride = Signal.like(fetch.row_stride, name=f"stride_{self.number}")
+        base = Mux(self.in_sums, fetch.sums_base, fetch.base)
         steps = Signal(ATOM_BITS, name=f"steps_{self.number}")
         product = Signal(COUNT_BITS + ATOM_BITS, name=f"product_{self.number}")
         m.d.comb += [
             is_query.eq(fetch.kind == KIND_Q),
             # One multiplier: token by accesses between tokens, or the query's number by bytes between queries.
-            token.eq(Mux(is_query, fetch.row_stride, Mux(fetch.kept, kept, Mux(fetch.list, listed, self.position)))),
+            stride.eq(Mux(self.in_sums, fetch.sums_stride, fetch.row_stride)),
+            token.eq(Mux(is_query, stride, Mux(fetch.kept, kept, Mux(fetch.list, listed, self.position)))),
             steps.eq(Mux(is_query, self.offset, fetch.stride)),
             product.eq(token * steps),
-            access.address.eq(fetch.base + Mux(is_query, product, product << shift) + (self.atom << shift)),
+            access.address.eq(base + Mux(is_query, product, product << shift) + (self.atom << shift)),
             access.channel.eq(channel_of(access.address, spec)),
             access.tag.kind.eq(fetch.kind),
             access.tag.index.eq(self.line),
             access.tag.row.eq(fetch.number),
             access.tag.atom.eq(self.atom),
-            access.tag.side.eq(fetch.side),
+            access.tag.side.eq(fetch.side | self.in_sums),
         ]
 
 
@@ -146,7 +155,8 @@ class Fetcher(wiring.Component):
         go to 0. Running numbers go on.
     lsb_request : In(stream of lsb_request_layout, always ready). A row that needs its LSB plane.
     v_row : In(stream of v_row_layout, always ready). A row of a v_selected job whose kept tokens can be read, in order.
-    query_release : In(1). A query slot is free. k_release, v_release : In(stream of release_layout, always ready).
+    query_release : In(1). A query slot is free. row_settled : In(1). The oldest row is in memory, if it leaves anything
+        there. k_release, v_release : In(stream of release_layout, always ready).
         Lines that are free. All count from the next cycle on.
     level : In(address_fifo_depth + 1).array(lanes). Entries of each lane's address FIFO, a register there.
     push : Out(stream of address_layout, always ready).array(lanes). The address that a lane generates.

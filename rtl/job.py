@@ -1,11 +1,11 @@
 """What the sequencer tells the units of an attend job, and what the units tell each other of a row."""
 
-from amaranth.hdl import ShapeLike
+from amaranth.hdl import ShapeLike, signed
 from amaranth.lib import data
 
 from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
 from accel.units.qk import SHIFT_BITS as SCORE_SHIFT_BITS
-from accel.units.softmax import QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
+from accel.units.softmax import MAXIMUM_BITS, QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
 
 __all__ = [
     "KIND_K",
@@ -48,8 +48,9 @@ def format_layout() -> data.StructLayout:
     log2_dim: of the padded head dimension D. plane_units: 16-byte units of one nibble plane of one row, 1 to 8 (a
     crumb plane has half of them, rounded up). *_planes, *_crumbs: nibble planes of 4 bits and whether a 2-bit plane
     follows. *_atoms: memory accesses from row to row. pair: K rows of two heads lie side by side (``key_atoms`` is of
-    both). fused: K of both is fetched together. lsb_first_crumb: where the LSB plane begins in the word, in steps of 2
-    bits from the top (the MSB plane's width / 2). k_wide, v_wide: ``EngineUnit.wide`` of what is *fetched* together.
+    both); output_atoms: of an output row, and of a plane of sums. fused: K of both is fetched together.
+    lsb_first_crumb: where the LSB plane begins in the word, in steps of 2 bits from the top (the MSB plane's width /
+    2). k_wide, v_wide: ``EngineUnit.wide`` of what is *fetched* together.
     """
     return data.StructLayout(
         {
@@ -69,6 +70,7 @@ def format_layout() -> data.StructLayout:
             "value_planes": 2,
             "value_crumbs": 1,
             "v_wide": 1,
+            "output_atoms": ATOM_BITS,
         }
     )
 
@@ -79,8 +81,9 @@ def job_layout() -> data.StructLayout:
     rows: queries * group. list: keys are positions in the keep list that is stored (else token numbers). version: which
     of the two stored lists. second: K came with the job before (``Fused.SECOND``). side: of the pair's row, when a
     single head of a pair is fetched or for the second of a fused pair. selecting: its rows pass through the local
-    top-k. v_selected: V is fetched per row. single: one row that takes over sums from, or leaves them to, its
-    neighbour tile on chip.
+    top-k. v_selected: V is fetched per row. sums_in, sums_out: its rows take sums from memory, leave them there. A
+    later tile without sums_in takes them over on chip, a tile that is not the last one and without sums_out leaves them
+    there; then it has one row.
     """
     fields: dict[str, ShapeLike] = {
         "rows": ROWS_BITS,
@@ -112,6 +115,9 @@ def job_layout() -> data.StructLayout:
         "v_address": ADDRESS_BITS,
         "output_address": ADDRESS_BITS,
         "output_stride": 16,
+        "partial_address": ADDRESS_BITS,
+        "sums_in": 1,
+        "sums_out": 1,
     }
     return data.StructLayout(fields)
 
@@ -120,7 +126,8 @@ def tag_layout(unit: EngineUnit) -> data.StructLayout:
     """What comes back with an access: where it goes.
 
     index: ring line (K, LSB, V) or query slot (Q). row: LSB only, the fetch's number modulo rows_in_flight. atom: which
-    access of the row. side: head of a pair, of K where a single side is fetched, of LSB where K of both came together.
+    access of the row. side: head of a pair, of K where a single side is fetched, of LSB where K of both came together;
+    of Q: not the query, but the sums that the row takes over.
     """
     return data.StructLayout(
         {
@@ -169,6 +176,7 @@ def pass_layout(unit: EngineUnit) -> data.StructLayout:
             "v_selected": 1,
             "accumulate": 1,
             "first_tile": 1,
+            "sums_in": 1,
             "ends_k": 1,
             "k_lines": line_bits(unit) + 1,
         }
@@ -195,7 +203,8 @@ def weights_layout(unit: EngineUnit) -> data.StructLayout:
     """A final row on its way to the PV array, sent when its second pass starts.
 
     granule: where its kept weights begin in the ring. rise: of the running maximum over the tile before (its sums are
-    shifted by as much), for a row that is not its query's first tile.
+    shifted by as much), for a row that is not its query's first tile. maximum, total: what the softmax leaves to the
+    next.
     """
     softmax = SoftmaxUnit.of(unit.arch)
     return data.StructLayout(
@@ -207,6 +216,8 @@ def weights_layout(unit: EngineUnit) -> data.StructLayout:
             "shift": range(1 << softmax.shift_bits),
             "rise": 6,
             "selecting": 1,
+            "maximum": signed(MAXIMUM_BITS),
+            "total": softmax.total_bits,
         }
     )
 

@@ -37,8 +37,9 @@ def job_bytes_layout() -> data.FlexibleLayout:
 def decoded_layout() -> data.StructLayout:
     """What the sequencer needs of a job. With ``error`` other than 0 nothing else has a meaning.
 
-    job: complete but for ``version``; ``list`` is KEEP_LIST alone. end: first_key + keys. alone: no other query head
-    shares its K and V, so it goes when its head is pruned. keep: of a prune. keys of a TOKENS are in ``job``.
+    job: complete but for ``version``, ``sums_in`` and ``sums_out``; ``list`` is KEEP_LIST alone. end: first_key + keys.
+    alone: no other query head shares its K and V, so it goes when its head is pruned. keep: of a prune. keys of a
+    TOKENS are in ``job``.
     """
     return data.StructLayout(
         {
@@ -163,7 +164,7 @@ class JobDecoder(wiring.Component):
         ]
         for name in ("group", "head", "keys", "first_key", "lsb", "threshold", "score_mantissa", "score_shift",
                      "q_address", "q_stride", "k_msb_address", "k_lsb_address", "v_address", "output_address",
-                     "output_stride"):  # fmt: skip
+                     "output_stride", "partial_address"):  # fmt: skip
             m.d.comb += job[name].eq(raw[name])
 
         dim = raw.head_dim[:9]
@@ -181,6 +182,7 @@ class JobDecoder(wiring.Component):
             form.fused.eq(~single),
             form.k_wide.eq(~single | (dim > unit.entry_words // 2)),
             form.v_wide.eq(dim > unit.entry_words // 2),
+            form.output_atoms.eq(self._atoms(dim >> 3)),  # of 8 numbers of 16 bits
             form.lsb_atoms.eq(Mux(raw.lsb_bits[2], self._atoms(plane_units), 0)),
             form.lsb_first_crumb.eq(raw.msb_bits >> 1),
             form.value_planes.eq(raw.value_bits >> 2),
@@ -207,7 +209,6 @@ class JobDecoder(wiring.Component):
     def _simple_checks(self, m: Module, raw: data.View, now: data.View) -> None:
         arch = self.unit.arch
         flags, attend = now.flags, raw.opcode == Opcode.ATTEND
-        several = (raw.queries != 1) | (raw.group != 1)
         atom = arch.memory_spec.access_bytes
         inside = atom.bit_length() - 1  # bits of an address inside an access
         planes = [(bits, 0) for bits in WIDTHS] + list(PLANES)
@@ -222,6 +223,7 @@ class JobDecoder(wiring.Component):
         for name in ("q_address", "k_msb_address", "v_address", "output_address"):
             misplaced |= off(name, ADDRESS_BITS)
         both_tiles = Flag.FIRST_TILE | Flag.LAST_TILE
+        misplaced |= ((raw.flags & both_tiles) != both_tiles) & off("partial_address", ADDRESS_BITS)
         conditions = {
             ErrorCode.BUS: self.raw.payload.error,
             ErrorCode.NO_END: self.raw.payload.last & (raw.opcode != Opcode.END),
@@ -244,7 +246,6 @@ class JobDecoder(wiring.Component):
             ErrorCode.SCALE: attend & ((raw.score_shift > 62) | (~raw.score_shift.any() & raw.score_mantissa.any())),
             ErrorCode.VISIBLE: attend & (raw.flags & Flag.CAUSAL).any() & ~raw.first_visible.any(),
             ErrorCode.ADDRESS: attend & (misplaced | ((raw.lsb != Lsb.NEVER) & off("k_lsb_address", ADDRESS_BITS))),
-            ErrorCode.TILE_ROWS: attend & several & ((raw.flags & both_tiles) != both_tiles),
             ErrorCode.KEEP_VALUES: ((raw.opcode == Opcode.PRUNE_TOKENS) | (raw.opcode == Opcode.PRUNE_HEADS))
             & ~raw.keep_values.any(),
             ErrorCode.TOKENS: (raw.opcode == Opcode.TOKENS) & (raw.keys > arch.max_context),

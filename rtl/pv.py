@@ -8,7 +8,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.units.pv import ACCUMULATOR_BITS, PvArray
-from rtl.pv_scaler import OutputScaler, output_layout, row_sums_layout
+from rtl.pv_scaler import OutputScaler, carried_layout, output_layout, row_sums_layout
 from rtl.pv_tree import ProductTree, line_layout, sums_layout
 
 __all__ = ["PV", "Parameters", "component"]
@@ -81,6 +81,8 @@ class Accumulators(wiring.Component):
             o.payload.reciprocal.eq(leaving.reciprocal),
             o.payload.shift.eq(leaving.shift),
             o.payload.head_dim.eq(leaving.head_dim),
+            o.payload.carry.eq(leaving.carry),
+            o.payload.raw.eq(leaving.raw),
         ]
         for d, total in enumerate(sums):
             group, word = divmod(d, unit.multipliers)
@@ -118,11 +120,14 @@ class PV(wiring.Component):
             the rise of the maximum from tile to tile.
         row.last : this is the row's last line; read on its last part, and with it
         row.reciprocal, row.shift, row.head_dim : the row's scale and how many dimensions are output, 1 to D.
+        row.carry : what ``carried`` offers next is added to the row's sums, item for item. A row of that kind has no
+            ``keep``. row.raw : the sums are output as they are.
         Everything else carries no meaning: words of rows from count on, words from P * D on, dimensions from head_dim
         on, and the fields of the row on lines on which they are not read.
-    outputs : Out(stream of numbers, last, magnitude). ceil(head_dim / output_lanes) items per row, ``last`` on the
-        final one. Numbers from head_dim on are 0. magnitude is the sum of the magnitudes of the row's numbers up to
-        and including this item.
+    carried : In(stream of ``output_lanes`` sums). ceil(head_dim / output_lanes) items for each row with row.carry.
+    outputs : Out(stream of numbers, last, magnitude, upper). ceil(head_dim / output_lanes) items per row, ``last`` on
+        the final one. Numbers from head_dim on are 0. magnitude is the sum of the magnitudes of the row's numbers up to
+        and including this item. Of a raw row numbers are the lower 16 bits of the sums, upper all others.
 
     Latency: ``PvUnit.latency_cycles`` less ``SRAM_READ_CYCLES``, which stands before this port, plus
     ``NORMALISE_CYCLES`` from the last line accepted to the first item offered; one line, and one item, per cycle.
@@ -138,7 +143,11 @@ class PV(wiring.Component):
     def __init__(self, unit: PvArray):
         self.unit = unit
         super().__init__(
-            {"line": In(stream.Signature(line_layout(unit))), "outputs": Out(stream.Signature(output_layout(unit)))}
+            {
+                "line": In(stream.Signature(line_layout(unit))),
+                "carried": In(stream.Signature(carried_layout(unit))),
+                "outputs": Out(stream.Signature(output_layout(unit))),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
@@ -149,5 +158,6 @@ class PV(wiring.Component):
         wiring.connect(m, wiring.flipped(self.line), tree.line)
         wiring.connect(m, tree.o, accumulate.i)
         wiring.connect(m, accumulate.o, scale.i)
+        wiring.connect(m, wiring.flipped(self.carried), scale.carried)
         wiring.connect(m, scale.outputs, wiring.flipped(self.outputs))
         return m

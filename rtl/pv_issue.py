@@ -17,6 +17,7 @@ from rtl.job import (
     weights_layout,
 )
 from rtl.pv_ports import (
+    carry_layout,
     columns_layout,
     line_control_layout,
     ring_items_layout,
@@ -63,6 +64,7 @@ class PvIssue(wiring.Component):
     ring_read : Out(stream), at the line's issue. ring_items : In, the word, one cycle later.
     v_read : Out(stream), a read per part, ``ISSUE_CYCLES`` after its issue; the words enter PV one cycle later, with
     line : Out(stream of line_control_layout), never refused.
+    carry : Out(stream of carry_layout), at the issue of the first line of a row that takes sums from memory.
     row_finished, ring_release, v_release : Out. Pulse and counts, in the cycle in which a row's last line issues.
     issue : Out. High for each part issued.
     unsupported : Out. High while ``columns`` of the row in front is missing, though the row is emitted. Such a row is
@@ -92,6 +94,7 @@ class PvIssue(wiring.Component):
                 "ring_items": In(ring_items_layout(unit)),
                 "v_read": Out(stream.Signature(v_read_layout(unit), always_ready=True)),
                 "line": Out(stream.Signature(line_control_layout(unit), always_ready=True)),
+                "carry": Out(stream.Signature(carry_layout(unit), always_ready=True)),
                 "row_finished": Out(1),
                 "ring_release": Out(stream.Signature(release_layout(unit.granules.bit_length()), always_ready=True)),
                 "v_release": Out(stream.Signature(release_layout(line_bits(unit) + 1), always_ready=True)),
@@ -164,7 +167,7 @@ class PvIssue(wiring.Component):
         array = PvArray.of(unit.arch)
         geometry = self._geometry(m)
 
-        job_fields = ("rows", "keys", "v_selected", "first_tile")
+        job_fields = ("rows", "keys", "v_selected", "first_tile", "sums_in", "sums_out")
         of_job = data.StructLayout({name: job_layout()[name].shape for name in job_fields})
         m.submodules.jobs = jobs = Queue(of_job, unit.job_slots)
         m.submodules.rows = rows = Queue(weights_layout(unit), unit.arch.rows_in_flight)
@@ -259,7 +262,14 @@ class PvIssue(wiring.Component):
             self.v_release.valid.eq(goes_last & (job.v_selected | last_row)),
             self.v_release.payload.count.eq(released),
         ]
+        slot = Signal(range(unit.arch.fetcher.query_slots))
+        m.d.comb += [
+            self.carry.valid.eq(go & (item == 0) & job.sums_in),
+            self.carry.payload.slot.eq(slot),
+            self.carry.payload.rise.eq(row.rise),
+        ]
         with m.If(goes_last):
+            m.d.sync += slot.eq(slot + 1)
             m.d.sync += row_number.eq(Mux(last_row, 0, row_number + 1))
             with m.If(row.selecting):
                 m.d.sync += selecting_before.eq(selecting_before + 1)
@@ -300,7 +310,9 @@ class PvIssue(wiring.Component):
                 *(hold.eq(~by_column | (number < n)) for hold, n in zip(holds, columns.o.payload.counts, strict=True)),
                 read_line.count.eq(count),
                 read_line.row.last.eq(last),
-                read_line.row.keep.eq(~job.first_tile),
+                read_line.row.keep.eq(~job.first_tile & ~job.sums_in),
+                read_line.row.carry.eq(job.sums_in),
+                read_line.row.raw.eq(job.sums_out),
                 read_line.row.keep_shift.eq(row.rise),
                 read_line.row.reciprocal.eq(row.reciprocal),
                 read_line.row.shift.eq(row["shift"]),

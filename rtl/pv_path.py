@@ -10,7 +10,8 @@ from rtl.axi import write_master
 from rtl.job import format_layout, job_layout, line_bits, release_layout, sequence_bits, weights_layout
 from rtl.pv import PV
 from rtl.pv_issue import PvIssue
-from rtl.pv_ports import columns_layout, ring_items_layout, ring_read_layout, v_read_layout
+from rtl.pv_ports import carry_layout, columns_layout, ring_items_layout, ring_read_layout, v_read_layout
+from rtl.pv_scaler import carried_layout
 from rtl.writer import Writer, head_magnitude_layout
 
 __all__ = ["PvPath"]
@@ -27,9 +28,9 @@ class PvPath(wiring.Component):
     Members
     -------
     dispatch, format, format_change, weights, emitted, dense_lines, columns, v_passed, ring_read, ring_items, v_read,
-    row_finished, ring_release, v_release, issue, unsupported : of ``PvIssue``.
+    carry, row_finished, ring_release, v_release, issue, unsupported : of ``PvIssue``. carried : of ``PV``.
     v_words : In. Words of the V memory, one cycle after v_read.
-    head_magnitude, write, row_written, rows_written, retired, write_idle, write_error : of ``Writer``.
+    head_magnitude, write, row_written, rows_written, row_settled, retired, write_idle, write_error : of ``Writer``.
 
     A line issued at t is added up at t + ``ISSUE_CYCLES`` + ``PvUnit.latency_cycles`` - 1 (each part of it, from its
     own cycle); the row's last output item enters the buffer at the end of ``drained`` + ``NORMALISE_CYCLES`` - 1 and
@@ -63,6 +64,9 @@ class PvPath(wiring.Component):
                 "ring_items": In(ring_items_layout(unit)),
                 "v_read": Out(pulse(v_read_layout(unit))),
                 "v_words": In(data.ArrayLayout(signed(VALUE_BITS), arch.pv.multipliers)),
+                "carry": Out(pulse(carry_layout(unit))),
+                "carried": In(stream.Signature(carried_layout(PvArray.of(arch)))),
+                "row_settled": Out(1),
                 "row_finished": Out(1),
                 "ring_release": Out(pulse(release_layout(unit.granules.bit_length()))),
                 "v_release": Out(pulse(release_layout(line_bits(unit) + 1))),
@@ -101,12 +105,12 @@ class PvPath(wiring.Component):
             self.unsupported.eq(issue.unsupported),
             *(
                 getattr(self, name).eq(getattr(writer, name))
-                for name in ("row_written", "rows_written", "retired", "write_idle", "write_error")
+                for name in ("row_written", "rows_written", "row_settled", "retired", "write_idle", "write_error")
             ),
         ]
         for name in ("weights", "columns"):
             wiring.connect(m, wiring.flipped(getattr(self, name)), getattr(issue, name))
-        for name in ("ring_read", "v_read", "ring_release", "v_release"):
+        for name in ("carry", "ring_read", "v_read", "ring_release", "v_release"):
             wiring.connect(m, getattr(issue, name), wiring.flipped(getattr(self, name)))
         for name in ("head_magnitude", "write"):
             wiring.connect(m, getattr(writer, name), wiring.flipped(getattr(self, name)))
@@ -119,5 +123,7 @@ class PvPath(wiring.Component):
             pv.line.payload["count"].eq(control["count"]),
             pv.line.payload.row.eq(control.row),
         ]
+        m.d.comb += [writer.weights.valid.eq(self.weights.valid), writer.weights.payload.eq(self.weights.payload)]
+        wiring.connect(m, wiring.flipped(self.carried), pv.carried)
         wiring.connect(m, pv.outputs, writer.outputs)
         return m

@@ -5,10 +5,11 @@ from amaranth.lib import data
 from accel.units.engine import TOKEN_BITS, EngineUnit
 from accel.units.pv import MIN_HEAD_DIM, PvArray
 from accel.units.softmax import WEIGHT_BITS
-from rtl.job import COUNT_BITS, line_bits
+from rtl.job import COUNT_BITS, line_bits, weights_layout
 from rtl.pv_tree import row_layout
 
 __all__ = [
+    "carry_layout",
     "columns_layout",
     "line_control_layout",
     "ring_items_layout",
@@ -46,6 +47,13 @@ def columns_layout(unit: EngineUnit) -> data.StructLayout:
     rows of a line. Columns that a line does not have carry no meaning but must be 0.
     """
     return data.StructLayout({"counts": data.ArrayLayout(COUNT_BITS, unit.arch.values_per_line(MIN_HEAD_DIM))})
+
+
+def carry_layout(unit: EngineUnit) -> data.StructLayout:
+    """A row that takes sums from memory: its query slot, and the rise of its maximum over theirs."""
+    return data.StructLayout(
+        {"slot": range(max(2, unit.arch.fetcher.query_slots)), "rise": weights_layout(unit)["rise"].shape}
+    )
 
 
 def ring_words(unit: EngineUnit) -> int:

@@ -8,7 +8,7 @@ from accel.units.pv import ACCUMULATOR_BITS, OUTPUT_SHIFT, RECIPROCAL_WORD_BITS,
 from accel.units.softmax import OUTPUT_BITS
 from rtl.stream import SkidBuffer
 
-__all__ = ["OutputScaler", "output_layout", "row_sums_layout"]
+__all__ = ["OutputScaler", "carried_layout", "output_layout", "row_sums_layout"]
 
 
 def row_sums_layout(unit: PvArray) -> data.StructLayout:
@@ -19,17 +19,33 @@ def row_sums_layout(unit: PvArray) -> data.StructLayout:
             "reciprocal": RECIPROCAL_WORD_BITS,
             "shift": SHIFT_BITS,
             "head_dim": range(unit.max_head_dim + 1),
+            "carry": 1,
+            "raw": 1,
         }
     )
 
 
+def carried_layout(unit: PvArray) -> data.ArrayLayout:
+    """Sums of as many dimensions as leave per cycle."""
+    return data.ArrayLayout(signed(ACCUMULATOR_BITS), unit.output_lanes)
+
+
 def output_layout(unit: PvArray) -> data.StructLayout:
-    """``output_lanes`` dimensions of a row; ``magnitude`` is the sum of the magnitudes of the row up to here."""
-    return data.StructLayout({**_numbers(unit), "magnitude": unit.magnitude_bits})
+    """``output_lanes`` dimensions of a row; ``magnitude`` is the sum of the magnitudes of the row up to here. Of a raw
+    row ``numbers`` are the sums' lower bits, ``upper`` the rest.
+    """
+    numbers = _numbers(unit)
+    return data.StructLayout(
+        {"numbers": numbers["numbers"], "last": 1, "magnitude": unit.magnitude_bits, "upper": numbers["upper"]}
+    )
 
 
 def _numbers(unit: PvArray) -> dict:
-    return {"numbers": data.ArrayLayout(signed(OUTPUT_BITS), unit.output_lanes), "last": 1}
+    return {
+        "numbers": data.ArrayLayout(signed(OUTPUT_BITS), unit.output_lanes),
+        "last": 1,
+        "upper": data.ArrayLayout(ACCUMULATOR_BITS - OUTPUT_BITS, unit.output_lanes),
+    }
 
 
 class OutputScaler(wiring.Component):
@@ -45,6 +61,8 @@ class OutputScaler(wiring.Component):
     Members
     -------
     i : In(stream of row_sums_layout). Ready when no row is held, and in the cycle in which the last sums leave.
+    carried : In(stream of carried_layout). Added to the sums of a row with ``carry``, taken when they come to the
+        front: the first with the row, the others one cycle later each. It must not be late.
     outputs : Out(stream of output_layout). ceil(head_dim / output_lanes) items per row; numbers from head_dim on are 0.
         numbers and last are registers, magnitude is a sum of registers.
 
@@ -61,6 +79,7 @@ class OutputScaler(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(row_sums_layout(unit))),
+                "carried": In(stream.Signature(carried_layout(unit))),
                 "outputs": Out(stream.Signature(output_layout(unit))),
             }
         )
@@ -80,19 +99,32 @@ class OutputScaler(wiring.Component):
         m.d.comb += [ends.eq(remaining <= lanes), i.ready.eq(~holds | (take & ends))]
         with m.If(i.ready):
             m.d.sync += holds.eq(i.valid)
-        with m.If(i.ready & i.valid):
+        load, carries, raw = Signal(), Signal(), Signal(reset_less=True)
+        carry = [Mux(self.carried.ready, carried, 0) for carried in self.carried.payload]
+        m.d.comb += [
+            load.eq(i.ready & i.valid),
+            self.carried.ready.eq(Mux(load, i.payload.carry, take & ~ends & carries)),
+        ]
+        with m.If(load):
             m.d.sync += [
-                reciprocal.eq(i.payload.reciprocal),
+                # As they are: times 1.
+                reciprocal.eq(Mux(i.payload.raw, 1, i.payload.reciprocal)),
                 shift.eq(i.payload.shift),
                 remaining.eq(i.payload.head_dim),
-                *(held[d].eq(i.payload.sums[d]) for d in range(unit.max_head_dim)),
+                carries.eq(i.payload.carry),
+                raw.eq(i.payload.raw),
             ]
         with m.Elif(take):
             m.d.sync += remaining.eq(remaining - lanes)
-            m.d.sync += [held[d].eq(held[d + lanes]) for d in range(unit.max_head_dim - lanes)]
+        with m.If(load | take):
+            for d, sums in enumerate(held):
+                behind = held[d + lanes] if d + lanes < len(held) else 0
+                following = Mux(load, i.payload.sums[d], behind)
+                m.d.sync += sums.eq(following + carry[d] if d < lanes else following)
 
         # Multiply.
         multiplied, multiplied_shift, multiplied_last = Signal(), Signal.like(shift), Signal(reset_less=True)
+        multiplied_raw = Signal(reset_less=True)
         inside = Signal(lanes, reset_less=True)
         wide_bits = ACCUMULATOR_BITS + RECIPROCAL_WORD_BITS
         wide = [Signal(signed(wide_bits), name=f"wide_{lane}", reset_less=True) for lane in range(lanes)]
@@ -103,6 +135,7 @@ class OutputScaler(wiring.Component):
                 multiplied.eq(1),
                 multiplied_shift.eq(shift),
                 multiplied_last.eq(ends),
+                multiplied_raw.eq(raw),
                 inside.eq(Cat(remaining > lane for lane in range(lanes))),
                 *(w.eq(h * factor) for w, h in zip(wide, held, strict=False)),
             ]
@@ -119,7 +152,8 @@ class OutputScaler(wiring.Component):
             m.d.comb += [
                 finer.eq((product >> (OUTPUT_SHIFT - 1)) >> multiplied_shift),
                 rounded.eq((finer + 1) >> 1),
-                buffer.i.payload.numbers[lane].eq(Mux(inside[lane], number, 0)),
+                buffer.i.payload.numbers[lane].eq(Mux(inside[lane], Mux(multiplied_raw, product, number), 0)),
+                buffer.i.payload.upper[lane].eq(product[OUTPUT_BITS:ACCUMULATOR_BITS]),
             ]
 
         before = Signal(unit.magnitude_bits)
@@ -131,6 +165,7 @@ class OutputScaler(wiring.Component):
             outputs.payload.last.eq(item.last),
             outputs.payload.magnitude.eq(sum(magnitudes, start=before)),
             *(outputs.payload.numbers[lane].eq(item.numbers[lane]) for lane in range(lanes)),
+            outputs.payload.upper.eq(item.upper),
         ]
         with m.If(outputs.valid & outputs.ready):
             m.d.sync += before.eq(Mux(item.last, 0, outputs.payload.magnitude))

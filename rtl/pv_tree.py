@@ -23,6 +23,8 @@ def row_layout(unit: PvArray) -> data.StructLayout:
             "reciprocal": RECIPROCAL_WORD_BITS,
             "shift": SHIFT_BITS,
             "head_dim": range(unit.max_head_dim + 1),
+            "carry": 1,
+            "raw": 1,
         }
     )
 

@@ -211,7 +211,7 @@ class QkIssue(wiring.Component):
                 may_start
                 & rows.row.valid
                 & (unfinished != self.rows)
-                & (row.first_tile | (not_final == 0))
+                & (row.first_tile | row.sums_in | (not_final == 0))
                 & (row.lines <= free_words)
                 & _ahead(self.query_passed, number)
                 & _ahead(self.k_passed, row.number)

@@ -16,7 +16,7 @@ RATIO_FRACTION_BITS = 16  # of keep_ratio, accel.program
 #: Fields of a pass that are known before it starts: of the job as it is, and of the row.
 JOB_FIELDS = (
     "lsb", "threshold", "k_lsb_address", "first_key", "list", "version", "selecting", "v_selected", "accumulate",
-    "first_tile",
+    "first_tile", "sums_in",
 )  # fmt: skip
 ROW_FIELDS = ("keys", "lines", "line", "kept", "ends_k", "k_lines")
 #: Fields of a job that are needed for that.

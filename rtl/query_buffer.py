@@ -43,9 +43,10 @@ class QueryBank(wiring.Component):
         m = Module()
         access = self.write.payload
         m.submodules.memory = memory = MaskedSram(self.unit, self.slots)
+        is_query = self.write.valid & (access.tag.kind == KIND_Q) & ~access.tag.side
         m.d.comb += [
             memory.write_address.eq(access.tag.index[self.unit.query_lanes.bit_length() - 1 :]),
-            memory.write_mask.eq(Mux(self.write.valid & (access.tag.kind == KIND_Q), access.mask.as_value(), 0)),
+            memory.write_mask.eq(Mux(is_query, access.mask.as_value(), 0)),
             memory.write_data.eq(cells_of(self.unit, access.words)),
             memory.read_enable.eq(self.read_enable),
             memory.read_address.eq(self.slot),
@@ -64,7 +65,8 @@ class QueryBuffer(wiring.Component):
     Members
     -------
     write : In(stream of write_layout, always ready), one per bank; tag.index is the slot, of this lane's bank. What is
-        no query (tag.kind) is passed over. Written at the end of the cycle, readable from the next.
+        no query (tag.kind, or tag.side for sums) is passed over. Written at the end of the cycle, readable from the
+        next.
     read_enable, read_slot : In.
     words : Out. The slot's words one cycle later, until the next read; from head_dim on without meaning.
 

@@ -21,20 +21,24 @@ __all__ = ["Requant", "final_layout"]
 #: Of a pass, what the second pass needs to know of its row.
 _FINAL_FIELDS = (
     "row", "keys", "lines", "score", "kept", "first_key", "list", "version", "selecting", "v_selected", "accumulate",
-    "first_tile",
+    "first_tile", "sums_in",
 )  # fmt: skip
 
 
 def final_layout(unit: EngineUnit) -> data.StructLayout:
-    """A row that is final, as its second pass needs it: the fields of ``pass_layout`` of the same names."""
+    """A row that is final, as its second pass needs it: the fields of ``pass_layout`` of the same names. start_maximum:
+    of the sums from memory. total: its sum.
+    """
     fields: dict[str, ShapeLike] = {name: pass_layout(unit)[name].shape for name in _FINAL_FIELDS}
-    return data.StructLayout(fields)
+    total = SoftmaxUnit.of(unit.arch).total_bits
+    return data.StructLayout({**fields, "start_maximum": signed(MAXIMUM_BITS), "total": total})
 
 
 class Requant(wiring.Component):
     """Gives each row the sum it starts from, decides what its sum means, and frees queries and K in row order.
 
-    A row that is not its query's first tile starts from the final sum of the row before, which QK has waited for.
+    A row that is not its query's first tile starts from its sum in memory (``sums_in``), or from the final sum of the
+    row before, which QK has waited for.
 
     Parameters
     ----------
@@ -44,6 +48,7 @@ class Requant(wiring.Component):
     -------
     passes : In(stream of pass_layout, always ready). At the pass's first issue; scores come in the same order, at least
         three cycles later. At most one pass per row is under way.
+    start : In(final_row). With a pass that has ``sums_in``: what it starts from.
     scores : In(stream of QK's scores_layout, always taken).
     lines : Out(stream of score_line), never refused: the scores with their row's start, in the same cycle.
     sums : In(stream of row_sum, always taken): the decision of the oldest pass, in this cycle, d.
@@ -63,6 +68,7 @@ class Requant(wiring.Component):
         super().__init__(
             {
                 "passes": In(stream.Signature(pass_layout(unit), always_ready=True)),
+                "start": In(final_row(self.softmax)),
                 "scores": In(stream.Signature(scores_layout(QkUnit.of(unit.arch)))),
                 "lines": Out(stream.Signature(score_line(self.softmax))),
                 "sums": In(stream.Signature(row_sum(self.softmax))),
@@ -85,13 +91,16 @@ class Requant(wiring.Component):
         """Scores to score lines: the row's start stands in a register before its first line comes."""
         unit, scores, line = self.unit, self.scores, self.lines.payload
         rows = unit.arch.rows_in_flight
-        fields = ("row", "second", "first_tile", "threshold")
-        waiting = data.StructLayout({name: pass_layout(unit)[name].shape for name in fields})
+        fields = ("row", "second", "first_tile", "sums_in", "threshold")
+        waiting = data.StructLayout(
+            {**{name: pass_layout(unit)[name].shape for name in fields}, "start": final_row(self.softmax)}
+        )
         m.submodules.starting = queue = Queue(waiting, rows)
         head = queue.o.payload
         m.d.comb += [
             queue.i.valid.eq(self.passes.valid),
             *(queue.i.payload[name].eq(self.passes.payload[name]) for name in fields),
+            queue.i.payload.start.eq(self.start),
         ]
 
         # Read in the cycle in which the queue's head is known: one row may start in every cycle.
@@ -106,11 +115,12 @@ class Requant(wiring.Component):
         # What a row started from, for its second pass: by then a later row may have the place of the row before.
         m.submodules.start_table = starts = Memory(shape=final_row(self.softmax), depth=rows, init=[])
         keep, again = starts.write_port(), starts.read_port(domain="comb")
-        start = Signal(final_row(self.softmax))
+        fresh, start = Signal(final_row(self.softmax)), Signal(final_row(self.softmax))
         m.d.comb += [
-            start.eq(Mux(head.second, again.data, read.data)),
+            fresh.eq(Mux(head.sums_in, head.start, read.data)),
+            start.eq(Mux(head.second, again.data, fresh)),
             keep.addr.eq(head.row),
-            keep.data.eq(read.data),
+            keep.data.eq(fresh),
             again.addr.eq(head.row),
         ]
 
@@ -145,12 +155,14 @@ class Requant(wiring.Component):
     def _decide(self, m: Module) -> None:
         """The oldest pass meets its sum."""
         unit, sums, request = self.unit, self.sums, self.lsb_request
-        m.submodules.deciding = queue = Queue(pass_layout(unit), unit.arch.rows_in_flight)
-        head = queue.o.payload
+        deciding = data.StructLayout({"of_pass": pass_layout(unit), "start_maximum": signed(MAXIMUM_BITS)})
+        m.submodules.deciding = queue = Queue(deciding, unit.arch.rows_in_flight)
+        head = queue.o.payload.of_pass
         again = Signal()
         m.d.comb += [
             queue.i.valid.eq(self.passes.valid),
-            queue.i.payload.eq(self.passes.payload),
+            queue.i.payload.of_pass.eq(self.passes.payload),
+            queue.i.payload.start_maximum.eq(self.start.maximum),
             queue.o.ready.eq(sums.valid),
             sums.ready.eq(1),
             again.eq(~head.second & ((head.lsb == Lsb.ALWAYS) | ((head.lsb == Lsb.TEST) & sums.payload.flat))),
@@ -161,6 +173,8 @@ class Requant(wiring.Component):
             self.finals.payload.total.eq(sums.payload.total),
             self.final.valid.eq(self.finals.valid),
             *(self.final.payload[name].eq(head[name]) for name in _FINAL_FIELDS),
+            self.final.payload.start_maximum.eq(queue.o.payload.start_maximum),
+            self.final.payload.total.eq(sums.payload.total),
         ]
 
         k_lines = head.k_lines

@@ -226,7 +226,7 @@ class SecondPass(wiring.Component):
         rise = Signal(MAXIMUM_BITS)
         weights, select = self.weights.payload, self.select.payload
         m.d.comb += [
-            rise.eq(inverse.maximum - maximum_before),
+            rise.eq(inverse.maximum - Mux(row.sums_in, row.start_maximum, maximum_before)),
             self.rows.valid.eq(start),
             self.rows.payload.eq(inverse),
             self.score_release.valid.eq(start),
@@ -235,6 +235,8 @@ class SecondPass(wiring.Component):
             weights.granule.eq(granule),
             weights.reciprocal.eq(inverse.reciprocal),
             weights.shift.eq(inverse.shift),
+            weights.maximum.eq(inverse.maximum),
+            weights.total.eq(row.total),
             weights.rise.eq(Mux(row.first_tile, 0, Mux(rise < _FURTHEST_RISE, rise, _FURTHEST_RISE))),
             *(weights[name].eq(row[name]) for name in ("keys", "kept", "selecting")),
             self.select.valid.eq(start & row.selecting),

@@ -130,6 +130,8 @@ class Sequencer(wiring.Component):
         self._stored = Signal()  # a list was stored since the tokens were last set: keys with KEEP_LIST are its
         self._halved = Signal()  # the front's HALVE is done
         self._carrying = Signal()  # the job before left its row's sums on chip
+        # The last tile that was not its rows' last left sums in memory; so many of them have not been taken yet.
+        self._through_memory, self._sums_left = Signal(), Signal(ROWS_BITS)
         self._count_under_way(m)
         self._check(m, code)
 
@@ -144,6 +146,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [running.eq(1), job_number.eq(0), memory_failed.eq(0)]
             m.d.sync += [self.error_code.eq(0), self.error_job.eq(0)]
             m.d.sync += [self._carrying.eq(0), self._halved.eq(0), self._awaiting.eq(0), self._format_known.eq(0)]
+            m.d.sync += [self._through_memory.eq(0), self._sums_left.eq(0)]
         with m.Elif(self.memory_error):
             m.d.sync += memory_failed.eq(1)
         with m.If(self.done):
@@ -213,10 +216,17 @@ class Sequencer(wiring.Component):
         )  # the first of a fused pair was dispatched last; ``first`` says what its second must be
         self._format_known, self._same_format = Signal(), Signal()
         self._pruned = Signal()
+        self._takes_sums, self._leaves_sums, no_sums = Signal(), Signal(), Signal()
         fits = Cat(first[name] == job[name] for name in ("head", "keys", "first_key", "list")).all()
         m.d.comb += [
             self._pruned.eq(attend & front.alone & ~self._alive(job.head)),
             self._same_format.eq(self._format_known & (self.format.as_value() == front.format.as_value())),
+            self._takes_sums.eq(~job.first_tile & self._through_memory),
+            self._leaves_sums.eq(~job.last_tile & (self._takes_sums | (job.rows != 1))),
+            no_sums.eq(
+                ~job.first_tile
+                & Mux(self._through_memory, job.rows > self._sums_left, ~self._carrying | (job.rows != 1))
+            ),
         ]
         with m.If(self.dispatch.valid):
             m.d.sync += [
@@ -225,10 +235,14 @@ class Sequencer(wiring.Component):
                 first.keys.eq(job.keys),
                 first.first_key.eq(job.first_key),
                 first.list.eq(job.list),
-                self._carrying.eq(~job.last_tile),
+                self._carrying.eq(~job.last_tile & ~self._leaves_sums),
                 self._format_known.eq(1),
                 self.format.eq(front.format),
             ]
+            with m.If(~job.last_tile):
+                m.d.sync += [self._through_memory.eq(self._leaves_sums), self._sums_left.eq(job.rows)]
+            with m.Elif(self._takes_sums):
+                m.d.sync += self._sums_left.eq(self._sums_left - job.rows)
 
         second = attend & (front.fused == Fused.SECOND)
         with m.If(front.error.any()):
@@ -239,7 +253,7 @@ class Sequencer(wiring.Component):
             partner_gone = (front.fused == Fused.FIRST) & front.alone & ~self._alive(job.head + 1)
             with m.If((second & ~self._awaiting) | partner_gone):
                 m.d.comb += code.eq(ErrorCode.FUSED)
-            with m.Elif(~job.first_tile & ~self._carrying):
+            with m.Elif(no_sums):
                 m.d.comb += code.eq(ErrorCode.TILE_ORDER)
             with m.Elif(job.list & self._stored):
                 m.d.comb += code.eq(Mux(front.end > self.list_length, ErrorCode.KEEP_LIST, ErrorCode.NONE))
@@ -260,6 +274,8 @@ class Sequencer(wiring.Component):
             self.dispatch.payload.eq(job),
             self.dispatch.payload.list.eq(job.list & self._stored),
             self.dispatch.payload.version.eq(self.version),
+            self.dispatch.payload.sums_in.eq(self._takes_sums),
+            self.dispatch.payload.sums_out.eq(self._leaves_sums),
             self.op.payload.keep.eq(front.keep),
             self.op.payload.live.eq(self.live),
             self.op.payload.restart.eq(front.restart),

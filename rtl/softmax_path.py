@@ -31,7 +31,7 @@ class SoftmaxPath(wiring.Component):
     Members
     -------
     format : In(format_layout). A level; changes only when nothing is under way.
-    passes, scores, lsb_request, query_release, k_release : as of :class:`rtl.requant.Requant`.
+    passes, start, scores, lsb_request, query_release, k_release : as of :class:`rtl.requant.Requant`.
     score_release, weights, token_read, line, ring_release : as of :class:`rtl.second_pass.SecondPass`.
     v_row, emitted, dense_lines, columns, select_busy, ring_read, ring_items, kept_read : as of
         :class:`rtl.local_values.LocalValues`.
@@ -47,7 +47,11 @@ class SoftmaxPath(wiring.Component):
     def __init__(self, unit: EngineUnit):
         self.unit = unit
         self.requant, self.second_pass, self.local_values = Requant(unit), SecondPass(unit), LocalValues(unit)
-        ports = {"format": In(format_layout()), "softmax_busy": Out(1)}
+        ports = {
+            "format": In(format_layout()),
+            "start": self.requant.signature.members["start"],
+            "softmax_busy": Out(1),
+        }
         for part, names in self._parts():
             ports.update({name: part.signature.members[name] for name in names})
         super().__init__(ports)
@@ -82,6 +86,7 @@ class SoftmaxPath(wiring.Component):
             wiring.connect(m, source, target)
         m.d.comb += [
             second.format.eq(self.format),
+            requant.start.eq(self.start),
             local.format.eq(self.format),
             second.passes.valid.eq(self.passes.valid),
             second.passes.payload.eq(self.passes.payload),

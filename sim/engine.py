@@ -56,7 +56,7 @@ def _run(
         if fetch.active:
             generate_addresses(f, x, dram, machine_, rows, tokens, selected, times, t)
         else:
-            choose_job(f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.write_row, t)
+            choose_job(f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.reported_rows, t)
         if x.busy[0] + x.busy[1] > 0:
             send_addresses(x, dram, t, tick, machine_.window, times.taken)
         for channel in range(x.wake.shape[0]):

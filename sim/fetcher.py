@@ -89,7 +89,7 @@ def choose_job(
     f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times, dispatched: int,
     written: int, t: int,
 ) -> None:  # fmt: skip
-    """Start the most urgent job that can start. ``written`` result rows are behind us."""
+    """Start the most urgent job that can start. Memory has ``written`` result rows."""
     s = f.state[0]
     n_rows = rows.shape[0]
     start = t + m.job_start

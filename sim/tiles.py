@@ -35,10 +35,11 @@ class TileSums:
     def __init__(self) -> None:
         self._addresses: Int = np.zeros(0, np.int64)
         self._sums = Sums.fresh(0)
+        self._taken = 0
 
     def keep(self, addresses: Int, pieces: list[Sums]) -> None:
         """Store the sums of rows; ``pieces`` are consecutive parts of them."""
-        self._addresses = addresses
+        self._addresses, self._taken = addresses, 0
         values = [piece.values for piece in pieces if piece.values is not None]
         self._sums = Sums(
             np.concatenate([piece.maximum for piece in pieces]),
@@ -47,14 +48,15 @@ class TileSums:
         )
 
     def take(self, addresses: Int) -> Sums:
-        """The sums of rows.
+        """The sums of the next rows, in the order in which they were left.
 
         Raises:
-            UserError: the last unfinished tile was another row's.
+            UserError: the last unfinished tile was of other rows, or those before these have not been taken.
         """
-        order = np.argsort(self._addresses, kind="stable")
-        at = np.searchsorted(self._addresses, addresses, sorter=order)
-        at = order[np.minimum(at, len(order) - 1)] if len(order) else at
-        if not len(order) or (self._addresses[at] != addresses).any():
-            raise UserError("a job without FIRST_TILE: the tile before it left no sums for its rows at partial_address")
-        return self._sums.part(at)
+        rows = slice(self._taken, self._taken + len(addresses))
+        if not np.array_equal(self._addresses[rows], addresses):
+            raise UserError(
+                "a job without FIRST_TILE: the next sums that the tile before it left are not at its partial_address"
+            )
+        self._taken += len(addresses)
+        return self._sums.part(rows)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.lower.layout import partial_stride_bytes
+from accel.lower.partials import transit
 from accel.program import Flag, Fused, Jobs, Side, ValueFetch
 from accel.units.engine import OUTPUT_ROWS, PROGRAM_LATENCY_CYCLES, RAW_JOBS, EngineUnit
 from accel.units.fetcher import (
@@ -118,18 +119,6 @@ def accesses(masks: Int) -> Int:
     return np.array([int(mask).bit_count() for mask in masks.tolist()], np.int64)
 
 
-def _writers(addresses: Int, writes: NDArray[np.bool_]) -> Int:
-    """For each row the latest row before it that writes to its address, -1 where there is none."""
-    last: dict[int, int] = {}
-    out = np.full(len(addresses), -1, np.int64)
-    if writes.any():
-        for row, (address, wrote) in enumerate(zip(addresses.tolist(), writes.tolist(), strict=True)):
-            out[row] = last.get(address, -1)
-            if wrote:
-                last[address] = row
-    return out
-
-
 class _Pending:
     """Hands out ranges of line indices and collects how many accesses each line waits for."""
 
@@ -216,22 +205,21 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     again = np.flatnonzero(rows["lsb"])
     lsb_accesses = visible[again] * out["lsb_atoms"][row_job[again]]
 
-    # A tile's sums go through memory unless a single row carries on: then they stay in the accumulators.
-    through = per_job[row_job] > 1
-    tiled_in = ((of["flags"] & Flag.FIRST_TILE) == 0) & through
-    tiled_out = (of["flags"] & Flag.LAST_TILE) == 0
+    takes, leaves, rows_before = (of_job[row_job] for of_job in transit(jobs))
     partial_stride = _per_dim(dims, lambda d: partial_stride_bytes(d, atom))[row_job]
     partial_address = of["partial_address"].astype(np.int64) + rank * partial_stride
     q_bytes = _per_dim(dims, lambda d: record_bytes(d, arch.value_bits))[row_job]
     rows["q_address"], rows["q_atoms"] = of["q_address"] + rank * of["q_stride"], -(-q_bytes // atom)
-    rows["p_address"], rows["p_atoms"] = partial_address, np.where(tiled_in, partial_stride // atom, 0)
-    rows["alone"] = ((of["flags"] & Flag.FIRST_TILE) == 0) & ~through
-    rows["after"] = np.where(tiled_in, _writers(partial_address, tiled_out & through), -1)
+    rows["p_address"], rows["p_atoms"] = partial_address, np.where(takes, partial_stride // atom, 0)
+    rows["alone"] = ((of["flags"] & Flag.FIRST_TILE) == 0) & ~takes
+    # Rows go on in the order in which the tile before left them; and there is room for the sums of so many rows.
+    rows["after"] = np.where(takes, np.arange(len(rows)) - np.minimum(rows_before, arch.fetcher.query_slots), -1)
     rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"] + rows["p_atoms"])
     rows["lsb_pending"][again] = pending.take(np.ones_like(again), np.ones_like(again), lsb_accesses)
-    rows["w_address"] = np.where(tiled_out, partial_address, of["output_address"] + rank * of["output_stride"])
+    rows["w_address"] = np.where(leaves, partial_address, of["output_address"] + rank * of["output_stride"])
     output_atoms = -(-dims[row_job] * OUTPUT_BITS // 8 // atom)
-    rows["w_atoms"] = np.where(tiled_out, np.where(through, partial_stride // atom, 0), output_atoms)
+    ends = (of["flags"] & Flag.LAST_TILE) != 0
+    rows["w_atoms"] = np.where(leaves, partial_stride // atom, np.where(ends, output_atoms, 0))
 
     return Work(
         ksets, out, rows, _ops(recorded, out, per_job), joined(recorded.tokens, np.int32),

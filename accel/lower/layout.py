@@ -5,16 +5,21 @@ from dataclasses import dataclass
 
 from accel.arch import Arch
 from accel.units.fetcher import fused_heads, record_bytes, row_stride_bytes
+from accel.units.pv import PARTIAL_PLANES
 from accel.units.softmax import OUTPUT_BITS
 
-PARTIAL_BYTES_PER_DIM = 6  # weighted V sum of one dimension between tiles, 44 bits
-PARTIAL_HEADER_BYTES = 8  # running maximum and sum
 REGION_ALIGN_BYTES = 4096  # the AXI rule that a burst may not cross 4 KiB
 
 
 def partial_stride_bytes(head_dim: int, atom_bytes: int) -> int:
-    """Bytes from row to row of the sums that a tile hands to the next one."""
-    return -(-(head_dim * PARTIAL_BYTES_PER_DIM + PARTIAL_HEADER_BYTES) // atom_bytes) * atom_bytes
+    """Bytes from row to row of the sums that a tile hands to the next one: whole accesses for each plane.
+
+    Word d of planes 0 and 1, and the lower byte of word d of plane 2, are the 40 bits of the weighted V sum of
+    dimension d. The upper bytes of plane 2 are the header: bytes 0 and 1 (of words 0 and 1) the running maximum,
+    signed, bytes 2 to 7 the running sum of exponents; 0 from word 8 on. All numbers low byte first.
+    ``accel.lower.partials`` packs and unpacks it.
+    """
+    return PARTIAL_PLANES * -(-head_dim * OUTPUT_BITS // 8 // atom_bytes) * atom_bytes
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ RAW_JOBS = 4  # jobs read ahead of their dispatch
 PROGRAM_BEAT_BYTES = 32  # data width of the port that reads the program
 PROGRAM_LATENCY_CYCLES = 20  # of the memory behind that port, in simulations: from a request to its first beat
 OUTPUT_ROWS = 8  # output rows between the start of their sums and their last write
+SETTLING_ROWS = 16  # rows written whose writes have not been answered; the writer waits for more
 ADDRESS_BITS = 48  # of every memory port
 TOKEN_BITS = 16  # of a token number or position, Arch.max_context
 ROWS_BITS = 24  # rows of one job

@@ -31,6 +31,8 @@ MAX_ROWS = 1 << 16  # V rows in one output row, all tiles together: the longest 
 #: Signed sum of MAX_ROWS products. A carried sum was shifted right by what the maximum rose, as its weights would have
 #: been, so tiles need no more.
 ACCUMULATOR_BITS = PRODUCT_BITS + MAX_ROWS.bit_length() - 1
+#: A record of sums between tiles is so many planes of 16-bit words, low first, each laid out like an output row.
+PARTIAL_PLANES = 3
 RECIPROCAL_WORD_BITS = MANTISSA_BITS + 1  # 2^31 / 2^15 is 2^16
 SHIFT_BITS = 6  # of the row sum's mantissa, and of what is carried from tile to tile
 #: A sum times the reciprocal lies this many bits, and the row's shift, above the output.

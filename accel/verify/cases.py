@@ -10,13 +10,14 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.plan import WIDTHS, Plan
 from accel.lower.programs import lower_decode, lower_prefill
-from accel.program import Flag, Lsb, Opcode, Program
+from accel.program import Lsb, Program
 from accel.units.engine import EngineUnit
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
 from sim.recorded import JobTensors
 from workloads.kernels import Mask, SoftmaxAttention
 
 MOST_KEYS, MOST_LAYERS, MOST_STEPS = 24, 3, 3
+MOST_TILES, MOST_TILE_QUERIES = 3, 5
 HEADS = [(1, 1), (2, 2), (3, 3), (4, 4), (2, 1), (3, 1), (4, 2), (4, 1)]
 HEAD_DIMS = [8, 16, 24, 32, 40, 64, 80, 96, 128]
 SCALES = [2.0**-12, 2.0**-9, 2.0**-6, 0.02, 1.0, 100.0]
@@ -39,14 +40,6 @@ def unsupported(case: EngineCase) -> str | None:
         EngineUnit.of(case.arch)
     except UserError as error:
         return str(error)
-    jobs = case.program.jobs
-    for number, job in enumerate(jobs):
-        if job["opcode"] != Opcode.ATTEND:
-            continue
-        rows = int(job["queries"]) * int(job["group"])
-        whole = Flag.FIRST_TILE | Flag.LAST_TILE
-        if rows > 1 and job["flags"] & whole != whole:
-            return f"job {number}: a tile of {rows} rows; their sums would go through memory"
     return None
 
 
@@ -69,6 +62,35 @@ def random_cases(arch: Arch, count: int, first_seed: int = 0) -> Iterator[Engine
         if unsupported(case) is None:
             count -= 1
             yield case
+
+
+def random_tiles(arch: Arch, seed: int) -> EngineCase:
+    """A program of more keys than a tile holds and several rows; they go on from tile to tile, some end before."""
+    rng = np.random.default_rng(seed)
+    heads, kv_heads = rng.choice([pair for pair in HEADS if pair[0] <= arch.max_heads]).tolist()
+    dim = int(rng.choice([d for d in HEAD_DIMS if d <= arch.max_head_dim]))
+    msb, lsb_bits = PLANES[rng.integers(len(PLANES))]
+    plan = Plan(
+        key_msb_bits=msb,
+        key_lsb_bits=lsb_bits,
+        value_bits=int(rng.choice(WIDTHS)),
+        lsb=Lsb(int(rng.choice(list(Lsb)))) if lsb_bits else Lsb.NEVER,
+        threshold=float(rng.choice([0.0, 0.05, 0.3, 1.0])),
+        local_values=float(rng.choice([1.0, 1.0, 0.5, 0.01])),
+    )
+    tile, queries = arch.tile_keys(dim), int(rng.integers(1, MOST_TILE_QUERIES + 1))
+    keys = tile * int(rng.integers(1, MOST_TILES)) + int(rng.integers(1, 1 + min(tile, 2 * MOST_TILE_QUERIES)))
+    start = max(0, keys - queries - int(rng.integers(3)))
+    causal = bool(rng.integers(2))
+    kernel = SoftmaxAttention(
+        heads, kv_heads, queries=queries, keys=start + queries if causal else keys, head_dim=dim,
+        mask="causal" if causal else "none", cross=not causal, query_start=start if causal else 0,
+    )  # fmt: skip
+    program = lower_prefill(kernel, plan, arch, 1)
+    kind, scale = KINDS[rng.integers(len(KINDS))], float(rng.choice(SCALES))
+    program = Program(scaled(program.jobs, scale))
+    about = f"{kind}, scale {scale}, tiles of {tile} keys, {kernel} with {plan}"
+    return EngineCase(f"{arch.name}-tiles-{seed}", arch, program, tensors_of(program.jobs, seed, kind, keys), about)
 
 
 def _draw(arch: Arch, rng: np.random.Generator, seed: int) -> EngineCase:
@@ -131,6 +153,9 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
     def prefill(heads: int, n: int, head_dim: int = dim, mask: Mask = "causal", kv_heads: int = 0) -> SoftmaxAttention:
         return SoftmaxAttention(heads, kv_heads or heads, queries=n, keys=n, head_dim=head_dim, mask=mask)
 
+    def across(heads: int, queries: int, keys: int, head_dim: int = wide) -> SoftmaxAttention:
+        return SoftmaxAttention(heads, heads, queries=queries, keys=keys, head_dim=head_dim, mask="none", cross=True)
+
     def step(heads: int, n: int, head_dim: int = dim) -> SoftmaxAttention:
         return SoftmaxAttention(heads, heads, queries=1, keys=n, head_dim=head_dim, query_start=n - 1)
 
@@ -163,6 +188,12 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
         _directed("widest head", arch, prefill(1, 5, wide), Plan(**planes, lsb=Lsb.TEST, threshold=0.5)),
         _directed("head not a power of two", arch, prefill(2, 5, 24), Plan(**planes, lsb=Lsb.ALWAYS)),
         _directed("narrowest", arch, prefill(1, 5, 8), Plan(key_msb_bits=4, value_bits=4)),
+        _directed("tiles of several rows", arch, across(1, 3, tile + 7), Plan(**planes, lsb=Lsb.TEST, threshold=0.5)),
+        _directed("tiles of several rows, selected", arch, across(2, 2, 2 * tile + 1, 24), Plan(local_values=0.1)),
+        _directed("tiles that are some rows' last", arch,
+                  SoftmaxAttention(1, 1, queries=5, keys=2 * tile + 1, head_dim=wide, query_start=2 * tile - 4),
+                  Plan()),
+        _directed("tiles that rise by much", arch, across(1, 4, tile + 3), Plan(), scale=0.02),
         _directed("context as long as it can be", arch, step(1, most, wide), Plan(), steps=1),
         _directed("context as long as it can be, selected", arch, step(1, most, wide),
                   Plan(**planes, lsb=Lsb.ALWAYS, local_values=0.5), steps=1),
@@ -179,6 +210,9 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
                       prefill=True),
             _directed("pairs of heads", arch, prefill(4, 6, 16), Plan(**planes, lsb=Lsb.TEST, threshold=0.5)),
             _directed("odd number of heads in pairs", arch, prefill(3, 6, 16), Plan(key_msb_bits=6)),
+            _directed("tiles of four queries per key head", arch,
+                      SoftmaxAttention(4, 1, queries=1, keys=tile + 2, head_dim=24, query_start=tile + 1), Plan(),
+                      steps=2),
             _directed("four queries per key head", arch, prefill(4, 5, kv_heads=1), Plan(**planes, lsb=Lsb.ALWAYS)),
         ]  # fmt: skip
     return cases

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.lower.image import Memory, Tensors, memory_image, read_outputs
+from accel.lower.layout import partial_stride_bytes
+from accel.lower.partials import transit
 from accel.program import Flag, Jobs, Opcode, Program
 from accel.registers import ErrorCode
 from accel.units.softmax import OUTPUT_BITS
@@ -134,8 +136,9 @@ def run_engine(
     return out
 
 
-def written_outputs(jobs: Jobs, writes: Sequence[Write]) -> list[NDArray[np.int16]]:
-    """Output rows of each attend job that was worked on, int16 (rows, dim), also where later jobs wrote over them.
+def written_rows(jobs: Jobs, writes: Sequence[Write]) -> list[list[bytes]]:
+    """The bytes that each attend job that was worked on has written, per row: of outputs, or a record of sums
+    (``accel.lower.partials``); no rows for a tile whose sums stay on chip. Also where later jobs wrote over them.
 
     Args:
         jobs: without the jobs of pruned heads (``Recorded.jobs`` of the simulator's executor).
@@ -145,13 +148,18 @@ def written_outputs(jobs: Jobs, writes: Sequence[Write]) -> list[NDArray[np.int1
         RuntimeError: a write where another one is due, or too many or too few.
     """
     waiting = iter(writes)
-    out: list[NDArray[np.int16]] = []
-    for number, job in enumerate(jobs[jobs["opcode"] == Opcode.ATTEND]):
+    out: list[list[bytes]] = []
+    attend = jobs[jobs["opcode"] == Opcode.ATTEND]
+    for number, (job, leaves) in enumerate(zip(attend, transit(attend).leaves, strict=True)):
         dim = int(job["head_dim"])
-        rows = int(job["queries"]) * int(job["group"]) if job["flags"] & Flag.LAST_TILE else 0
-        size, data = dim * OUTPUT_BITS // 8, b""
+        rows = int(job["queries"]) * int(job["group"]) if leaves or job["flags"] & Flag.LAST_TILE else 0
+        address, stride, size = int(job["output_address"]), int(job["output_stride"]), dim * OUTPUT_BITS // 8
+        if leaves:
+            address = int(job["partial_address"])
+            stride = size = partial_stride_bytes(dim, len(writes[0].data) if writes else size)
+        out.append([])
         for r in range(rows):
-            start, row = int(job["output_address"]) + r * int(job["output_stride"]), Memory()
+            start, row = address + r * stride, Memory()
             at = start
             while at < start + size:
                 write = next(waiting, None)
@@ -160,8 +168,17 @@ def written_outputs(jobs: Jobs, writes: Sequence[Write]) -> list[NDArray[np.int1
                     raise RuntimeError(f"attend job {number}, row {r}: write to {at:#x} expected, {found} found")
                 row.write(at, write.data, write.strobes)
                 at += len(write.data)
-            data += row.read(start, size)
-        out.append(np.frombuffer(data, "<i2").astype(np.int16).reshape(rows, dim))
+            out[-1].append(row.read(start, size))
     if (write := next(waiting, None)) is not None:
         raise RuntimeError(f"write to {write.address:#x} in cycle {write.cycle} after the last output")
+    return out
+
+
+def written_outputs(jobs: Jobs, writes: Sequence[Write]) -> list[NDArray[np.int16]]:
+    """Outputs among :func:`written_rows`, int16 (rows, dim); no rows for a tile that is not its rows' last."""
+    out: list[NDArray[np.int16]] = []
+    attend = jobs[jobs["opcode"] == Opcode.ATTEND]
+    for job, rows in zip(attend, written_rows(jobs, writes), strict=True):
+        data = b"".join(rows) if job["flags"] & Flag.LAST_TILE else b""
+        out.append(np.frombuffer(data, "<i2").astype(np.int16).reshape(-1, int(job["head_dim"])))
     return out

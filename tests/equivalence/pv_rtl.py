@@ -79,7 +79,8 @@ def as_transfers(case: Case, handshakes: list[Handshake]) -> list[Transfer]:
             last = payload >> last_at & 1 if is_final_part else 0
             content = [last, *unpack(payload >> weights_at, WEIGHT_BITS, count)]
         else:
-            last, magnitude = payload >> numbers_bits & 1, payload >> numbers_bits + 1
+            last = payload >> numbers_bits & 1
+            magnitude = payload >> numbers_bits + 1 & (1 << unit.magnitude_bits) - 1
             content = [last, magnitude, *unpack(payload, OUTPUT_BITS, unit.output_lanes, is_signed=True)]
         transfers.append(Transfer(port, cycle, tuple(content)))
     return sorted(transfers, key=lambda t: (t.cycle, t.port))

@@ -51,9 +51,8 @@ def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
         "q_stride": atom * int(rng.integers(1 << 10)),
         "output_stride": atom * int(rng.integers(1 << 10)),
         "iteration": int(rng.integers(1 << 32)),
-        "partial_address": int(rng.integers(1 << 62)),
     }
-    for name in ("q", "k_msb", "k_lsb", "v", "output"):
+    for name in ("q", "k_msb", "k_lsb", "v", "output", "partial"):
         item[f"{name}_address"] = atom * int(rng.integers((1 << 48) // atom))
     item |= fixed
     most = limits.most_keys(arch.padded_head_dim(item["head_dim"]), item["fused"] != Fused.SINGLE)
@@ -62,7 +61,7 @@ def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
 
 
 def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
-    """Fields of job_layout (but ``version``; ``list`` is the flag alone) and of format_layout."""
+    """Fields of job_layout (but ``version`` and ``sums_*``; ``list`` is the flag alone) and of format_layout."""
     unit, atom = EngineUnit.of(arch), arch.memory_spec.access_bytes
     dim, flags, keys, queries = (item[name] for name in ("head_dim", "flags", "keys", "queries"))
     rows = queries * item["group"]
@@ -75,7 +74,7 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
     pair = fused or item["side"] != Side.ALONE
     same = (
         "group head keys first_key lsb threshold score_mantissa score_shift q_address q_stride k_msb_address "
-        "k_lsb_address v_address output_address output_stride"
+        "k_lsb_address v_address output_address output_stride partial_address"
     )
     job = {name: item[name] for name in same.split()} | {
         "rows": rows,
@@ -113,6 +112,7 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
         "value_planes": item["value_bits"] // 4,
         "value_crumbs": int(item["value_bits"] % 4 == 2),
         "v_wide": int(unit.wide(dim)),
+        "output_atoms": -(-2 * dim // atom),
     }
     return job, form
 
@@ -150,9 +150,9 @@ def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
     refuse(ErrorCode.THRESHOLD, j["threshold"] > 65535)
     refuse(ErrorCode.SCALE, j["score_shift"] > 62, j["score_shift"] == 0 and j["score_mantissa"] > 0)
     refuse(ErrorCode.VISIBLE, bool(j["flags"] & Flag.CAUSAL) and j["first_visible"] == 0)
+    both = Flag.FIRST_TILE | Flag.LAST_TILE
     names = ["q_address", "k_msb_address", "v_address", "output_address"] + ["k_lsb_address"] * (j["lsb"] != Lsb.NEVER)
+    names += ["partial_address"] * ((j["flags"] & both) != both)
     refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 48 for name in names))
     refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 16 for name in ("q_stride", "output_stride")))
-    both = Flag.FIRST_TILE | Flag.LAST_TILE
-    refuse(ErrorCode.TILE_ROWS, (j["flags"] & both) != both and (j["queries"], j["group"]) != (1, 1))
     return wrong

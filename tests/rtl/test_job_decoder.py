@@ -148,8 +148,6 @@ FAULTS: list[tuple[ErrorCode, Item]] = [
     (ErrorCode.ADDRESS, {"k_lsb_address": 8, "lsb": 1, "msb_bits": 8, "lsb_bits": 4}),
     (ErrorCode.ADDRESS, {"q_stride": 1 << 16}),
     (ErrorCode.ADDRESS, {"output_stride": 24}),
-    (ErrorCode.TILE_ROWS, {"flags": Flag.FIRST_TILE, "queries": 2}),
-    (ErrorCode.TILE_ROWS, {"flags": 0, "queries": 1, "group": 2}),
 ]
 FINE: list[Item] = [
     {"k_lsb_address": 8, "lsb": 0},

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
 
 from accel.arch import Arch, load_arch
+from accel.lower.partials import transit
 from accel.program import Flag, Fused, Opcode, Program, Side, jobs_of
 from accel.registers import ErrorCode
 from accel.units.engine import RAW_JOBS, EngineUnit
@@ -292,6 +293,26 @@ FAULTS: dict[str, tuple[list[Item], ErrorCode, int]] = {
     "no list when none is alive": ([job(flags=BOTH | Flag.KEEP_LIST)], ErrorCode.KEEP_LIST, 0),
     "fewer tokens": ([RESTART, {"opcode": int(Opcode.TOKENS), "keys": 19}], ErrorCode.SHRINK, 1),
     "tile without the tile before": ([RESTART, job(), job(flags=Flag.LAST_TILE)], ErrorCode.TILE_ORDER, 2),
+    "several rows, but one left its sums on chip": (
+        [RESTART, job(flags=Flag.FIRST_TILE), job(flags=Flag.LAST_TILE, queries=2)],
+        ErrorCode.TILE_ORDER,
+        2,
+    ),
+    "more rows than left sums": (
+        [RESTART, job(flags=Flag.FIRST_TILE, queries=2), job(flags=Flag.LAST_TILE, queries=3)],
+        ErrorCode.TILE_ORDER,
+        2,
+    ),
+    "sums that were taken": (
+        [
+            RESTART,
+            job(flags=Flag.FIRST_TILE, queries=2),
+            job(flags=Flag.LAST_TILE, queries=2),
+            job(flags=Flag.LAST_TILE),
+        ],
+        ErrorCode.TILE_ORDER,
+        3,
+    ),
     "second without first": ([RESTART, pair()[1]], ErrorCode.FUSED, 1),
     "first without second": ([RESTART, pair()[0], job()], ErrorCode.FUSED, 2),
     "first, then the end": ([RESTART, pair()[0]], ErrorCode.FUSED, 2),
@@ -320,6 +341,13 @@ def test_faults(name: str) -> None:
     [
         [job()],  # more keys than alive, but none is
         [RESTART, job(flags=Flag.FIRST_TILE), job(flags=0), job(flags=Flag.LAST_TILE), job()],
+        [
+            RESTART,
+            job(flags=Flag.FIRST_TILE, queries=3),
+            job(flags=Flag.LAST_TILE, queries=2),
+            job(flags=0),
+            job(flags=Flag.LAST_TILE),
+        ],
         [RESTART, job(keys=20, flags=BOTH | Flag.KEEP_LIST)],
         [RESTART, *pair(), *pair()],
         [],
@@ -329,6 +357,16 @@ def test_what_is_no_fault(items: list[Item]) -> None:
     rules = Rules(TINY, items, play(items))
     rules.check()
     assert rules.error is None
+
+
+def test_which_tiles_go_through_memory() -> None:
+    """As ``accel.lower.partials`` says."""
+    first, last, queries = Flag.FIRST_TILE, Flag.LAST_TILE, (3, 2, 1, 1, 1, 1, 1, 4)
+    flags = (first, last, 0, last, first, 0, last, BOTH)
+    items = [job(flags=f, queries=q) for f, q in zip(flags, queries, strict=True)]
+    found = transit(jobs_of(items))
+    sent = [(int(dispatched["sums_in"]), int(dispatched["sums_out"])) for _, dispatched, _ in play(items).dispatches]
+    assert sent == [(int(a), int(b)) for a, b in zip(found.takes, found.leaves, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -206,11 +206,23 @@ def test_a_tile_waits_for_the_sums_of_the_one_before() -> None:
     rows, time = work.rows, timing.times.row
     carried = np.flatnonzero(rows["after"] >= 0)
     assert carried.tolist() == list(range(5, 15)), "three tiles of 64, 64 and 22 keys"
-    assert rows["after"][carried].tolist() == list(range(10))
-    assert (rows["w_address"][rows["after"][carried]] == rows["p_address"][carried]).all()
-    assert (rows["w_atoms"][:10] == 4).all(), "16 sums of 6 bytes and 8 bytes of state in accesses of 32"
-    assert (rows["p_atoms"][carried] == 4).all()
+    assert (rows["w_address"][carried - 5] == rows["p_address"][carried]).all()
+    assert (rows["after"][carried] == carried - 2).all(), "two query slots hold the sums of two rows"
+    assert (rows["w_atoms"][:10] == 3).all(), "16 sums of 6 bytes in accesses of 32"
+    assert (rows["p_atoms"][carried] == 3).all()
     assert (time["qk_start"][carried] > time["written"][rows["after"][carried]]).all()
+
+
+def test_a_single_row_goes_on_through_memory_where_its_sums_are() -> None:
+    """Of five rows four end with the second tile; the last one is alone from there on, but its sums are not on chip."""
+    arch = load_arch("tiny")
+    tile = arch.tile_keys(16)
+    kernel = SoftmaxAttention(1, 1, queries=5, keys=2 * tile + 1, head_dim=16, query_start=2 * tile - 4)
+    rows = simulate(arch, lower_prefill(kernel, Plan(), arch, 1))[0].rows
+    assert (rows["p_atoms"] > 0).tolist() == [False] * 5 + [True] * 6
+    assert rows["w_atoms"].tolist() == [3] * 5 + [1] * 4 + [3] + [1]
+    assert not rows["alone"].any()
+    assert rows["after"][5:].tolist() == [3, 4, 5, 6, 7, 9]
 
 
 def test_a_single_row_keeps_its_sums_between_tiles() -> None:

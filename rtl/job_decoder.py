@@ -78,7 +78,8 @@ class JobDecoder(wiring.Component):
     reaches an output within the cycle.
 
     Counts that stop nothing by being large are brought down to what means the same: first_visible to keys, keep_ratio
-    to 65536, keep_values and keep to 2^17 - 1.
+    to 65536, keep_values and keep to 2^17 - 1; keys of an attend job to those that any of its rows sees, so that lines
+    are never given back before they have come.
     """
 
     def __init__(self, unit: EngineUnit):
@@ -282,6 +283,7 @@ class JobDecoder(wiring.Component):
         ]
         with m.If(first.attend):
             m.d.comb += [
+                out.job.keys.eq(visible),
                 then.flags[ErrorCode.KEYS.name].eq(~first.keys.any() | (first.keys > most)),
                 then.flags[ErrorCode.ROWS.name].eq(first.flags[ErrorCode.ROWS.name] | rows[ROWS_BITS:].any()),
                 then.flags[ErrorCode.HEADS.name].eq(

@@ -142,7 +142,9 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     atom = arch.memory_spec.access_bytes
     jobs: Jobs = np.concatenate(recorded.jobs)
     dims = jobs["head_dim"].astype(np.int64)
-    keys = jobs["keys"].astype(np.int64)
+    # Keys that no query sees are not fetched.
+    last_visible = jobs["first_visible"].astype(np.int64) + jobs["queries"] - 1
+    keys = np.where(jobs["flags"] & Flag.CAUSAL, np.minimum(jobs["keys"], last_visible), jobs["keys"]).astype(np.int64)
     per_job = (jobs["queries"] * jobs["group"]).astype(np.int64)
     first_row = np.concatenate([[0], np.cumsum(per_job)[:-1]]).astype(np.int64)
     pending = _Pending()

@@ -200,6 +200,8 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
         _directed("tiles of one row", arch, step(1, tile + 7, wide), Plan(**planes, lsb=Lsb.TEST, threshold=0.5),
                   steps=2),
         _directed("tiles of one row, selected", arch, step(2, 2 * tile + 1, wide), Plan(local_values=0.5), steps=1),
+        _directed("keys that no query sees", arch, SoftmaxAttention(2, 2, queries=3, keys=20, head_dim=dim),
+                  Plan(**planes, lsb=Lsb.ALWAYS), layers=2),
         _directed("two sequences", arch, SoftmaxAttention(1, 1, queries=3, keys=3, head_dim=dim, batch=2),
                   Plan(token_counts=(3, 2)), layers=2),
     ]  # fmt: skip

@@ -14,12 +14,14 @@ from accel.verify.cases import EngineCase, directed_cases, random_cases
 from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import missing_tools
-from tests.equivalence.engine_rtl import engine_verilog
+from accel.verify.session import engine_verilog
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
 
-DIRECTED = ["lsb on some rows", "one value kept", "two tokens left", "tiles of one row, selected", "pairs of heads",
-            "heads of a later step are new", "four queries per key head"]  # fmt: skip
+DIRECTED = [
+    "lsb on some rows", "keys that no query sees", "one value kept", "two tokens left", "tiles of one row, selected",
+    "pairs of heads", "heads of a later step are new", "four queries per key head",
+]  # fmt: skip
 RANDOM = 6
 MAX_CYCLES = 200_000
 

@@ -15,8 +15,8 @@ from accel.verify.cases import EngineCase
 from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import missing_tools
+from accel.verify.session import engine_verilog
 from sim.recorded import JobTensors
-from tests.equivalence.engine_rtl import engine_verilog
 from workloads.kernels import SoftmaxAttention
 from workloads.nets import store, text
 from workloads.nets.attention import AttentionCall, dense_attend, record

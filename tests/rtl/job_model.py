@@ -78,6 +78,7 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
     )
     job = {name: item[name] for name in same.split()} | {
         "rows": rows,
+        "keys": max(seen),
         "causal": int(causal),
         "first_visible": min(item["first_visible"], keys),
         "accumulate": int(bool(flags & Flag.ACCUMULATE)),

@@ -71,8 +71,8 @@ def _graph(harness: wiring.Component, folder: Path, free_products: bool = False)
         "formalff -clk2ff -ff2anyinit",
         "setundef -undriven -anyseq",
         "dffunmap",
-        "opt_expr; opt_clean",
-        "techmap",
+        "opt_expr; opt_merge; opt_clean",
+        "simplemap; techmap",  # the first is quicker for what it knows
         "opt_clean",
         "aigmap",
         "write_aiger -I -B -zinit -no-startoffset -map harness.map harness.aig",

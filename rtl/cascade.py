@@ -176,8 +176,12 @@ class Cascade(wiring.Component):
         found, place = topk.output.payload, Signal.like(self.list_write.payload.word)
         appending, full = Signal(), Signal()
         heads_found, in_word = Signal(sizes.max_heads), Signal(sizes.max_heads)
-        of_lane = [Mux(lane < found.count, 1 << found.payloads[lane][: self.head_bits], 0) for lane in range(lanes)]
+        of_lane = [Signal(sizes.max_heads, name=f"head_of_lane_{lane}") for lane in range(lanes)]
         m.d.comb += [
+            *(
+                bits.eq(Mux(lane < found.count, 1 << found.payloads[lane][: self.head_bits], 0))
+                for lane, bits in enumerate(of_lane)
+            ),
             in_word.eq(Cat(Cat(bits[head] for bits in of_lane).any() for head in range(sizes.max_heads))),
             self.list_write.valid.eq(of_tokens & (topk.output.valid | (appending & full))),
             self.list_write.payload.version.eq(~self.version),

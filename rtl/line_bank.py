@@ -183,12 +183,12 @@ class LineBank(wiring.Component):
             m.d.sync += [was_selected.eq(self.selected), was_half.eq(self.half)]
         middle = memory.width // 2
         low, high = memory.read_data[:middle], memory.read_data[middle:]
+        cells = Signal(memory.width, name="given_cells")  # a name, as words_of mentions it hundreds of times
         m.d.comb += [
+            cells.eq(Cat(Mux(was_selected, Mux(was_half, high, low), 0), Mux(was_selected, high, 0))),
             memory.read_enable.eq(self.read & self.selected),
             memory.read_address.eq(self.address),
-            self.given.eq(
-                words_of(self.unit, Cat(Mux(was_selected, Mux(was_half, high, low), 0), Mux(was_selected, high, 0)))
-            ),
+            self.given.eq(words_of(self.unit, cells)),
         ]
         return m
 

@@ -123,10 +123,13 @@ class LineMemory(wiring.Component):
                     m.d.comb += words.eq(finer[c] | finer[c + keys])
                 else:
                     entry = Signal(len(given[0]), name=f"entry_{c}_of_{keys}")
-                    m.d.comb += [
-                        entry.eq(_any_of(given[c::keys])),
-                        words.eq(entry.word_select(part, part_bits) if self.parts > 1 else entry),
-                    ]
+                    m.d.comb += entry.eq(_any_of(given[c::keys]))
+                    if self.parts == 1:
+                        m.d.comb += words.eq(entry)
+                    with m.Switch(part):  # not word_select(part, ...): Amaranth looks at width times width of its bits
+                        for of in range(self.parts if self.parts > 1 else 0):
+                            with m.Case(of):
+                                m.d.comb += words.eq(entry.word_select(of, part_bits))
                 places[keys].append(words)
 
         line: Value = Const(0, self.multipliers * WORD_BITS)

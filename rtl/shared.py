@@ -14,8 +14,13 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Library", "named_ports", "shared"]
+__all__ = ["Library", "named_ports", "shared", "shared_rtlil"]
 
+#: Wires that only name an element of an array within a signal. The signal has a name itself, and nothing reads them;
+#: they would be half of the text.
+_ELEMENT = re.compile(
+    r"^(?:  attribute [^\n]*\n)*  wire [^\n]*\\[^\s\[]+\[\d+\]\S*\n\n|^connect \\[^\s\[]+\[\d+\]\S* [^\n]*\n", re.M
+)
 Kind = TypeVar("Kind", bound=type[wiring.Component])
 Elaborate = Callable[[Any, object], Module]
 
@@ -104,3 +109,12 @@ class Library:
         )
         self.texts.append(text)
         return made
+
+
+def shared_rtlil(component: wiring.Component, name: str) -> str:
+    """RTLIL of ``component`` as module ``name``, what is shared in it as modules ``name.shared.KIND``."""
+    library = Library(f"{name}.shared")
+    fragment = Fragment.get(component, library)
+    text, _ = rtlil.convert_fragment(fragment, named_ports(component), name, emit_src=False)
+    others = (of.replace("attribute \\top 1\n", "", 1) for of in library.texts)
+    return _ELEMENT.sub("", "".join((text, *others)))

@@ -1,4 +1,4 @@
-"""From a unit's name to its Verilog.
+"""From a unit's name to its Verilog, and from a machine to its engine's.
 
 A unit is a module ``rtl.NAME`` that defines ``Parameters``, the frozen dataclass of ``accel.units.NAME``, and
 ``component(parameters, ...)``, which builds the hardware. There is no list of units to edit.
@@ -6,17 +6,22 @@ A unit is a module ``rtl.NAME`` that defines ``Parameters``, the frozen dataclas
 
 import dataclasses
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
 import pkgutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import rtl
+from accel.arch import Arch
 from accel.errors import UserError
+
+NO_YOSYS = "verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one"
 
 
 def _is_unit(name: str) -> bool:
@@ -76,19 +81,55 @@ def unit_verilog(name: str, **parameters: Any) -> str:
     try:
         text = verilog.convert(_unit_module(name).component(unit), name=name, emit_src=False, strip_internal_attrs=True)
     except verilog.YosysError as error:
-        raise UserError("verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one") from error
+        raise UserError(NO_YOSYS) from error
     return f"// {name}: {values}\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"
+
+
+def engine_verilog(arch: Arch, probes: bool = False) -> str:
+    """Verilog of the whole machine, top module ``engine``; ``probes``: with the ports of ``rtl.probes``.
+
+    Ports: clk, rst (synchronous, high), and those of :class:`rtl.engine.Engine`, levels of names joined by two
+    underscores. Seconds for ``tiny``, up to a minute or two for the full-size machine.
+    Raises UserError for a machine that the hardware cannot be, and if Amaranth's Verilog writer is not installed.
+    """
+    from accel.units.engine import EngineUnit
+
+    unit = EngineUnit.of(arch)
+    from amaranth import __version__
+    from amaranth.back import verilog
+
+    from rtl.engine import Engine
+    from rtl.shared import shared_rtlil
+
+    try:
+        text = verilog._convert_rtlil_text(shared_rtlil(Engine(unit, probes), "engine"), strip_internal_attrs=True)
+    except verilog.YosysError as error:
+        raise UserError(NO_YOSYS) from error
+    return f"// engine: {arch.name}, see arch.yaml\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"
 
 
 def write_unit(name: str, parameters: dict[str, Any], out_dir: Path | str) -> Path:
     """Write ``unit_verilog`` to out_dir/NAME.v, whole or not at all, and return the path."""
     text = unit_verilog(name, **parameters)
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    os.chmod(draft, 0o644)
-    path = folder / f"{name}.v"
-    os.replace(draft, path)
+    path = Path(out_dir) / f"{name}.v"
+    write_whole({path.name: text}, path.parent)
     return path
+
+
+def write_whole(texts: Mapping[str, str], folder: Path) -> None:
+    """Write the texts under their names: all of them, or none if they cannot all be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drafts: dict[str, str] = {}
+    try:
+        for name, text in texts.items():
+            handle, drafts[name] = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            os.chmod(drafts[name], 0o644)
+            if (folder / name).is_dir():  # which os.replace would find out when others have been replaced
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / name))
+        for name, draft in drafts.items():
+            os.replace(draft, folder / name)
+    finally:
+        for draft in drafts.values():
+            Path(draft).unlink(missing_ok=True)

@@ -1,21 +1,25 @@
-"""``accel verilog``: the hardware of a unit as Verilog, with the sizes of a machine."""
+"""``accel verilog``: the hardware of a machine, or of one of its units, as Verilog."""
 
 import argparse
 import dataclasses
 import inspect
 import os
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.commands._machine import add_machine_arguments, assignments
+from accel.commands._machine import add_machine_arguments, assignments, machine_of
 from accel.errors import UserError
 from accel.runs import check_folder
 
 if TYPE_CHECKING:
     from accel.arch import Arch
 
-HELP = "write the Verilog of a unit"
+HELP = "write the Verilog of an engine, or of a unit of it"
 EXAMPLES = (
+    "accel verilog --arch spatten-1-8 -o build/spatten-1-8",
+    "accel verilog --arch tiny --set topk.lanes=8 -o build/tiny",
     "accel verilog --unit topk -o build/verilog",
     "accel verilog --unit topk --arch edge --set lanes=8 --set value_bits=32 -o build/verilog --area",
 )
@@ -23,9 +27,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument("--unit", metavar="NAME", help="a unit that 'accel list units' shows with Verilog")
+    parser.add_argument("--unit", metavar="NAME", help="only this unit, one that 'accel list units' shows with Verilog")
     add_machine_arguments(
-        parser, "change a parameter of the unit (lanes=32) or a number of the machine (topk.lanes=32)"
+        parser, "change a number of the machine (topk.lanes=32) or, with --unit, a parameter of the unit (lanes=32)"
     )
     parser.add_argument("-o", "--out", default="verilog", metavar="DIR", help="folder to write to")
     parser.add_argument("--area", action="store_true", help="synthesise it too and print cells and area (needs pyosys)")
@@ -33,8 +37,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the files and print their names."""
-    if not args.unit:
-        raise UserError("verilog: the engine as a whole comes with the next release; --unit topk writes a unit of it")
+    if args.unit:
+        _write_unit(args)
+    else:
+        _write_engine(args)
+
+
+def _write_engine(args: argparse.Namespace) -> None:
+    from accel.units.engine import EngineUnit
+
+    if args.area:
+        raise UserError("verilog: --area is of one unit; add --unit NAME, or use 'accel synth' for the engine")
+    arch, _ = machine_of(args)
+    EngineUnit.of(arch)  # what the hardware cannot be is told first
+    folder = Path(args.out)
+    check_folder(folder)
+    import amaranth  # noqa: F401  (before anything is told)
+
+    from rtl.package import TOP, write_package
+
+    start = time.perf_counter()
+    print(f"{arch.name}: writing Verilog; the full-size machine takes about a minute", file=sys.stderr)
+    package = write_package(arch, folder)
+    for name, text in package.texts.items():
+        print(f"{folder / name}  ({len(text.encode()):,} bytes)")
+    axi = arch.memory_spec.channels + 2
+    print(
+        f"module {TOP}: {len(package.ports)} ports (clk, rst, irq, AXI4-Lite registers, {axi} AXI4 masters), "
+        f"{time.perf_counter() - start:.0f} s"
+    )
+
+
+def _write_unit(args: argparse.Namespace) -> None:
     from accel.arch import load_arch
     from rtl.verilog import unit_parameters, write_unit
 

@@ -20,9 +20,9 @@ from accel.verify.cases import EngineCase, random_cases
 from accel.verify.compare import predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import build, missing_tools
+from rtl.verilog import engine_verilog
 from tests.campaign.measure import Verdict, judge, predictions, simulator_speed
 from tests.campaign.summary import write_summary
-from tests.equivalence.engine_rtl import engine_verilog
 
 AT_ONCE = 20  # programs per simulation: how often progress is told
 

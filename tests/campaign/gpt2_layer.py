@@ -24,9 +24,9 @@ from accel.verify.compare import predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import build, missing_tools
 from accel.verify.tensors import scaled, tensors_of
+from rtl.verilog import engine_verilog
 from tests.campaign.measure import empty_case, judge, simulator_speed
 from tests.campaign.summary import write_summary
-from tests.equivalence.engine_rtl import engine_verilog
 from workloads.kernels import SoftmaxAttention
 
 HEADS, HEAD_DIM = 12, 64  # GPT-2 small (124M): n_head = 12, n_embd = 768

@@ -245,5 +245,7 @@ def _run(step: Step, command: list[str], given: str, folder: Path, tell: Tell) -
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+    if code < 0:
+        raise UserError(f"synth: {step.name} was ended by signal {-code}; memory may be short (see {log})")
     if code:
         raise UserError(f"synth: {step.name} failed: {last} (see {log})")

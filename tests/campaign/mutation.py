@@ -4,8 +4,8 @@
 
 One Verilator build holds all mutants (``mutation_sites``); each runs the directed engine programs, random ones, illegal
 ones, some after a reset in mid-operation and some with random latencies, until one differs from the simulator in
-outputs, cycles, counters or error, or takes too long. What survives is proved equivalent by Yosys where that is quick,
-else it is listed.
+outputs, cycles, counters, error or a transfer between units, or takes too long. What survives is proved equivalent by
+Yosys where that is quick, else it is listed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 from accel.arch import Arch, load_arch
 from accel.verify.harness import run_bench
-from rtl.synth import engine_text
+from accel.verify.session import engine_verilog
 from tests.campaign.mutation_programs import Programs
 from tests.campaign.mutation_proof import is_equivalent
 from tests.campaign.mutation_sites import Site, choose, sites, with_mutants
@@ -50,7 +50,7 @@ class Campaign:
         (self._expected,) = self._simulate([0], None)["records"]
         if wrong := self._programs.differing(self._expected):
             raise RuntimeError("the engine differs already without a mutant: " + "; ".join(wrong[:3]))
-        self._programs.tighten(self._expected, [r["counters"]["cycles"] for r in self._expected])
+        self._programs.tighten(self._expected)
         self._shown = [0] * len(self._expected)
         cycles = sum(r["counters"]["cycles"] for r in self._expected)
         print(f"{len(self._expected)} programs, {cycles:,} cycles: the engine as it is agrees", flush=True)
@@ -105,7 +105,7 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     arch = load_arch(args.arch)
-    text = engine_text(arch)
+    text = engine_verilog(arch)
     found = [site for site in sites(text) if args.unit in (None, site.unit)]
     chosen = choose(found, args.mutants, args.seed)
     print(f"{arch.name}: {len(chosen)} of {len(found):,} places in {len({s.unit for s in chosen})} units", flush=True)

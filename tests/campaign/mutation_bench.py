@@ -1,10 +1,12 @@
 """cocotb side of the mutation campaign: one mutant after the other, each until a program shows it.
 
 The work: {"arch", "programs": [...], "mutants": [...], "expected": [...] or null}. A program is what
-``accel.verify.bench.Bench`` takes, and ``name``, ``timed`` (cycles and counters are compared too) and ``cut`` (a reset
-in mid-operation comes before it). Without ``expected``, the record is what each program does in each mutant.
+``accel.verify.bench.Bench`` takes, and ``name``, ``timed`` (cycles and counters are compared too), ``cut`` (a reset in
+mid-operation comes before it), ``transfers`` (a file with those of each probe). Without ``expected``, the record is
+what each program does in each mutant.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -28,7 +30,7 @@ READABLE = [
 async def _run(dut: Any, arch: Arch, program: dict[str, Any]) -> dict[str, Any]:
     """What is seen of one program, from reset."""
     if program["cut"]:
-        await bench.Bench(dut, arch, program | {"max_cycles": program["cut"]}).run()
+        await bench.Bench(dut, arch, program | {"max_cycles": program["cut"], "probes": {}}).run()
     one = bench.Bench(dut, arch, program)
     try:
         record = await one.run()
@@ -38,7 +40,29 @@ async def _run(dut: Any, arch: Arch, program: dict[str, Any]) -> dict[str, Any]:
             record["registers"] = [await registers.read(offset) for offset in READABLE]
     except (RuntimeError, IndexError, OverflowError) as error:
         return {"broken": f"{type(error).__name__}: {error}"}
+    record["first"] = ""
+    if program["transfers"] and record["finished"] and not record["error"][0]:
+        record["first"] = _first_transfer(record.pop("transfers"), _transfers(program["transfers"]))
     return record
+
+
+@functools.cache
+def _transfers(path: str) -> dict[str, list[Any]]:
+    return json.loads(Path(path).read_text())
+
+
+def _first_transfer(seen: dict[str, list[Any]], expected: dict[str, list[Any]]) -> str:
+    """The first probe with another transfer, or another cycle of one, than the simulator's."""
+    for name, wanted in expected.items():
+        found = seen[name]
+        if len(found) != len(wanted):
+            return f"{name}: {len(found)} transfers, {len(wanted)} expected"
+        for number, ((t, words), (cycle, right, masks)) in enumerate(zip(found, wanted, strict=True)):
+            if t != cycle:
+                return f"{name}: transfer {number} in cycle {t}, expected {cycle}"
+            if any((word ^ want) & mask for word, want, mask in zip(words, right, masks, strict=True)):
+                return f"{name}: transfer {number} in cycle {t} has another content"
+    return ""
 
 
 def _masked(writes: list[Any]) -> list[tuple[int, int]]:
@@ -50,8 +74,15 @@ def _masked(writes: list[Any]) -> list[tuple[int, int]]:
     return out
 
 
+def _times(record: dict[str, Any]) -> Any:
+    """Cycles of all accesses."""
+    return [write[0] for write in record["writes"]], record["taken"], record["given"]
+
+
 def difference(got: dict[str, Any], want: dict[str, Any], timed: bool) -> str:
-    """What shows the mutant: the first of broken, hang, error, values, cycles, counters, registers; or nothing."""
+    """What shows the mutant: the first of broken, hang, error, values, cycles, counters, accesses (cycles of single
+    ones), transfers (at a boundary between units), registers; or nothing.
+    """
     if "broken" in got:
         return "broken"
     if not got["finished"]:
@@ -64,6 +95,11 @@ def difference(got: dict[str, Any], want: dict[str, Any], timed: bool) -> str:
         return "cycles"
     if timed and got["counters"] != want["counters"]:
         return "counters"
+    if timed and want["error"][0] == 0:
+        if _times(got) != _times(want):
+            return "accesses"
+        if got["first"]:
+            return "transfers"
     return "registers" if got.get("registers") != want.get("registers") else ""
 
 
@@ -88,7 +124,7 @@ async def run_mutants(dut: Any) -> None:
             found["runs"] += 1
             if by := difference(got, expected[i], programs[i]["timed"]):
                 shown[i] += 1
-                found |= {"by": by, "program": programs[i]["name"], "detail": got.get("broken", "")}
+                found |= {"by": by, "program": programs[i]["name"], "detail": got.get("broken") or got["first"]}
                 break
         records.append(found)
     Path(os.environ["ACCEL_BENCH_RECORD"]).write_text(json.dumps({"records": records, "shown": shown}))

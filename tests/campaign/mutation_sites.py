@@ -13,6 +13,7 @@ import numpy as np
 
 TOP = "engine"
 PORT = "mutant"
+PROBES = "probes__"  # outputs for a bench, no part of the machine
 _TOKEN = re.compile(
     r"\\\S+\s|[A-Za-z_$][\w$]*|\d+'s?[bodh][0-9a-fA-Fxz?]+|\d+|"
     r">>>|<<<|[<>=!]==?|<<|>>|&&|\|\||[-+*/%&|^~!<>?:(){}\[\],;=]|\.|\S"
@@ -88,7 +89,7 @@ class _Graph:
         for module, (start, end) in modules.items():
             self._read(module, lines[start + 1 : end], modules)
         self.live: set[tuple[str, str]] = set()
-        waiting = [(TOP, name) for name in self._outputs[TOP]]
+        waiting = [(TOP, name) for name in self._outputs[TOP] if not name.startswith(PROBES)]
         while waiting:
             node = waiting.pop()
             if node not in self.live:
@@ -197,8 +198,8 @@ def _written(lines: list[str], always: int) -> list[str]:
     return out
 
 
-def _of_line(line: str, clocked: bool, step: int) -> list[tuple[str, str]]:
-    """(kind, wrong text) of one line."""
+def _of_line(line: str, clocked: bool, step: int, initial: dict[str, str]) -> list[tuple[str, str]]:
+    """(kind, wrong text) of one line; a register that is not updated stays at its initial value."""
     if (at := re.match(r"(  assign .*?) = (.*);$", line)) is not None:
         return [(kind, f"{at[1]} = {wrong};") for kind, wrong in wrong_expressions(at[2], step)]
     if (at := re.match(r"(\s+(?:end else )?if) \((.*)\)( begin)?$", line)) is not None:
@@ -210,7 +211,9 @@ def _of_line(line: str, clocked: bool, step: int) -> list[tuple[str, str]]:
     if (at := re.match(r"(\s+)(\\\S+ |[\w$]+)( ?\[.*?\])? *(<?=) (.*);$", line)) is not None:
         name, now, value = f"{at[2]}{at[3] or ''} ", at[4], at[5]
         if clocked:
-            return [("register", f"{at[1]}{name} {now} {name};")] if not at[3] and "[" not in value else []
+            if at[3] or name.strip() not in initial:
+                return []
+            return [("register", f"{at[1]}{name} {now} {initial[name.strip()]};")]
         if len(at[1]) < _INDENT_OF_CHOICE:
             return []
         out = [("assignment", f"{at[1]}{name} {now} ({value}) ^ 1'h1;")]
@@ -228,6 +231,8 @@ def sites(text: str, step: int = 1) -> list[Site]:
     out = []
     for module, (start, end) in modules.items():
         clocked = resetting = False
+        declared = (re.match(r"  reg (?:\[.*?\] )?(\S+)\s+= (\S+);$", line) for line in lines[start:end])
+        initial = {at[1]: at[2] for at in declared if at is not None}
         written: list[str] = []  # by the always that a line is in
         for i in range(start, end):
             line = lines[i]
@@ -236,7 +241,7 @@ def sites(text: str, step: int = 1) -> list[Site]:
                 written = _written(lines, i)
             if "if (rst) begin" in line or line.strip() == "end":
                 resetting = "(rst)" in line
-            for kind, wrong in _of_line(line, clocked, step):
+            for kind, wrong in _of_line(line, clocked, step, initial):
                 kind = "reset" if resetting else kind
                 names = _names(line[9:].split(" = ")[0])[:1] if line.startswith("  assign ") else written
                 changed = "".join(wrong.split()) != "".join(line.split())

@@ -52,8 +52,8 @@ def offers(component: Any) -> Iterator[tuple[Value, Value, Value]]:
             if isinstance(member.signature, stream.Signature):
                 if member.flow is Out and not member.signature.always_ready:
                     shape = each.payload.shape()
-                    fields = [f for f in shape.members if f != "magnitude"] if hasattr(shape, "members") else []
-                    parts = [Value.cast(each.payload[field]) for field in fields]
+                    members = [f for f in shape.members if f != "magnitude"] if hasattr(shape, "members") else []
+                    parts = [Value.cast(each.payload[field]) for field in members]
                     yield each.valid, each.ready, Cat(*parts) if parts else Value.cast(each.payload)
                 continue
             for channel, fields in AXI_CHANNELS.items():

@@ -5,6 +5,7 @@ it: so nothing is overwritten while somebody may still read it. Promised is only
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def stretch(m: Module, size: Value | int, taken: Value, begins: Value, released:
 class Lines(wiring.Component):
     """The line allocator of a fetcher in the format that stands."""
 
-    def __init__(self, module: object):
+    def __init__(self, module: Any):
         self.module = module
         bits = line_bits(UNIT) + 1
         super().__init__({"log2_dim": In(4), "wide": In(1), "keys": In(bits), "ask": In(1), "gives": In(bits)})

@@ -87,9 +87,9 @@ class _Boundaries:
 
     # ---- sequencer ------------------------------------------------------------------------------------------------
     def dispatch(self) -> Transfers:
-        for t, job in zip(self.times.dispatch, self.p.jobs, strict=True):
-            content = {name: int(job[name]) for name in ("keys", "head", "q_address")}
-            yield t, {**content, "rows": int(job["queries"]) * int(job["group"])}
+        for t, job, unrolled in zip(self.times.dispatch, self.p.jobs, self.jobs, strict=True):
+            keys, rows = int(unrolled["keys"]), int(unrolled["rows"])  # keys that any query sees
+            yield t, {"keys": keys, "head": int(job["head"]), "q_address": int(job["q_address"]), "rows": rows}
 
     def _operations(self) -> Iterator[tuple[int, Any, StateOperation]]:
         """(number of the program's job, the job, what it does to the state)."""

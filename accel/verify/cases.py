@@ -90,7 +90,9 @@ def random_tiles(arch: Arch, seed: int) -> EngineCase:
     kind, scale = KINDS[rng.integers(len(KINDS))], float(rng.choice(SCALES))
     program = Program(scaled(program.jobs, scale))
     about = f"{kind}, scale {scale}, tiles of {tile} keys, {kernel} with {plan}"
-    return EngineCase(f"{arch.name}-tiles-{seed}", arch, program, tensors_of(program.jobs, seed, kind, kernel.keys), about)
+    return EngineCase(
+        f"{arch.name}-tiles-{seed}", arch, program, tensors_of(program.jobs, seed, kind, kernel.keys), about
+    )
 
 
 def _draw(arch: Arch, rng: np.random.Generator, seed: int) -> EngineCase:

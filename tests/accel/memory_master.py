@@ -44,7 +44,7 @@ class Master(wiring.Component):
         members |= {ports.write("awaddr"): Out(ADDRESS_BITS), ports.write("wdata"): Out(bits)}
         members |= {ports.write("wstrb"): Out(atom_bytes), ports.write("bvalid"): In(1), ports.write("bready"): Out(1)}
         members |= {"registers": In(lite_slave(PAGE_ADDRESS_BITS)), "started": Out(1)}
-        members |= {name: Out(1) for name in ("wvalid", "w", "b", "beat", "last_beat", "interrupt")}
+        members |= {name: Out(1) for name in ("wvalid", "w", "b", "beat", "last_beat", ports.INTERRUPT)}
         super().__init__(members)
 
     def port(self, name: str) -> Signal:
@@ -55,7 +55,7 @@ class Master(wiring.Component):
         m.submodules.registers = registers = Registers(self.unit)
         wiring.connect(m, wiring.flipped(self.registers), registers.bus)
         started, program = Signal(), registers.program_address
-        m.d.comb += [self.started.eq(registers.start), self.interrupt.eq(registers.interrupt)]
+        m.d.comb += [self.started.eq(registers.start), self.port(ports.INTERRUPT).eq(registers.interrupt)]
         with m.If(registers.start | registers.done):
             m.d.sync += started.eq(registers.start)
         chance = Signal(16, init=0xACE1)

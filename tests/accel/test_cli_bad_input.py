@@ -67,7 +67,7 @@ BAD = {
     "compare one": "two or more",
     "compare one two": "no runs in S",
     "list everything": "invalid choice: 'everything'",
-    "verilog": "next release",
+    "verilog -o F": "is a file",
     "verilog --unit topk --set lanes=7": "power of two",
     "verilog --unit topk --set lane=8": "lane",
     "verilog --unit topl": "did you mean topk?",

@@ -188,7 +188,7 @@ def test_outputs_of_all_jobs_are_found_in_the_writes() -> None:
         "opcode": Opcode.ATTEND, "flags": Flag.LAST_TILE, "group": 1, "queries": 2, "head_dim": 24, "output_stride": 64,
         "output_address": 4096,
     }  # fmt: skip
-    jobs = jobs_of([job, job | {"flags": 0}, job | {"queries": 1, "group": 2}])
+    jobs = jobs_of([job, job | {"flags": 0, "queries": 1}, job | {"queries": 1, "group": 2}])
     rows = np.random.default_rng(1).integers(-(1 << 15), 1 << 15, (4, 24)).astype("<i2")
     writes = []
     for i, row in enumerate(rows):

@@ -15,7 +15,7 @@ import pytest
 from accel.arch import archs, load_arch
 from accel.errors import UserError
 from accel.numerics.attention import normalise_output
-from accel.units.pv import NORMALISE_CYCLES, OUTPUT_SHIFT, SRAM_READ_CYCLES, PvArray, PvUnit
+from accel.units.pv import ISSUE_CYCLES, NORMALISE_CYCLES, OUTPUT_SHIFT, PvArray, PvUnit
 from sim.pv import issue
 from sim.pv_schedule import Row, Stalls, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
@@ -195,24 +195,29 @@ def test_rows_without_end_keep_the_busier_side_busy(unit: PvArray) -> None:
 
 def written_by_the_engine(unit: PvArray, head_dim: int, n_lines: list[int], ready: list[int]) -> list[int]:
     """Cycle of each row's ``written`` in ``sim.pv.issue``: rows of so many lines, each line in V SRAM from ready on."""
-    issue_line, start = issue.py_func, min(ready)
-    starts = np.concatenate([[0], np.cumsum(n_lines)])
-    at = unit.at(head_dim)
+    issue_line, start, at = issue.py_func, min(ready), unit.at(head_dim)
     job = SimpleNamespace(
-        v_resident=0, pv_fold=unit.fold(head_dim), pv_latency=at.latency_cycles, drain=at.drain_cycles(head_dim)
-    )
-    rows, times = np.empty(len(n_lines), object), np.empty(len(n_lines), object)
+        v_resident=0, keys_per_line=1, values_per_line=1,
+        pv_fold=unit.fold(head_dim), pv_latency=at.latency_cycles, drain=at.drain_cycles(head_dim),
+    )  # fmt: skip
+    rows, row_times = np.empty(len(n_lines), object), np.empty(len(n_lines), object)
     for r, lines in enumerate(n_lines):
-        rows[r] = SimpleNamespace(job=0, select=-1, v_pending=starts[r], pv_issues=lines, kept=0, v_bytes=0)
-        times[r] = SimpleNamespace(pass2_start=start, drained=start)
-    state = dict.fromkeys(["line", "next_row", "finished", "drain_free", "issues", "busy_cycles"], 0)
-    pv, fetcher = SimpleNamespace(row=-1, free=start, **state), SimpleNamespace(state=[SimpleNamespace(v_used=0)])
-    machine, weights = SimpleNamespace(output_cycles=NORMALISE_CYCLES), SimpleNamespace(weights_used=0)
+        first = sum(n_lines[:r])
+        rows[r] = SimpleNamespace(job=0, select=-1, keys=lines, v_first=first, pv_issues=lines, granules=0, v_lines=0)
+        row_times[r] = SimpleNamespace(pass2_start=start - lines - 1, drained=start)
+    state = dict.fromkeys(["line", "next_row", "finished", "drain_free", "issues", "busy_cycles", "lines_issued"], 0)
+    pv = SimpleNamespace(free=start, write_row=0, **state)
+    fetcher = SimpleNamespace(state=[SimpleNamespace(v_used=0, v_passed=0)])
+    machine = SimpleNamespace(
+        output_rows=len(n_lines), normalise=0, pv_issue=ISSUE_CYCLES, output_cycles=NORMALISE_CYCLES
+    )
+    times = SimpleNamespace(row=row_times, pv_line=np.empty(0))
     t = start
     while pv.finished < len(n_lines):
-        issue_line([pv], fetcher, [weights], machine, [job], rows, times, np.array(ready), t)
+        fetcher.state[0].v_passed = np.searchsorted(ready, t, side="right")
+        issue_line([pv], fetcher, [SimpleNamespace(granules_used=0)], machine, [job], rows, times, t)
         t += 1
-    return [time.written for time in times]
+    return [time.written for time in row_times]
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -226,5 +231,5 @@ def test_engine_simulator_has_the_same_cycles(unit: PvArray, often: float) -> No
         transfers = schedule(unit, [plain_row(unit, dim, n) for n in n_lines], stalls)
         accepted = [t.cycle for t in transfers if t.port == "line"][:: unit.fold(dim)]
         left = [t.cycle for t in transfers if t.port == "outputs" and t.content[0]]
-        ready = [cycle - SRAM_READ_CYCLES for cycle in accepted]
+        ready = [cycle - ISSUE_CYCLES for cycle in accepted]
         assert written_by_the_engine(unit, dim, n_lines, ready) == [cycle + 1 for cycle in left]

@@ -379,7 +379,8 @@ def expected(
         rise = 0 if of_row(r)["first_tile"] else golden[r].state.maximum - golden[r - 1].state.maximum
         sent = {
             "keys": len(row.scores), "kept": row.kept, "granule": granule, "reciprocal": golden[r].reciprocal,
-            "shift": golden[r].shift, "rise": min(63, rise), "selecting": select,
+            "shift": golden[r].shift, "rise": min(63, rise), "selecting": select, "maximum": golden[r].state.maximum,
+            "total": golden[r].state.total,
         }  # fmt: skip
         events["weights"].append((t, sent))
 

@@ -195,7 +195,7 @@ def test_every_difference_is_found() -> None:
         wrong = [transfers_with(name, number, 1, words), transfers_with(name, number, 0, None)]
         predicted = [field in expected[name][number].content for field in fields[name]]
         assert all(predicted) or name.startswith("operation"), "such as what a prune keeps, of what is no prune"
-        for i in np.flatnonzero(predicted):
+        for i in np.flatnonzero(predicted).tolist():
             changed = [word ^ (i == j) for j, word in enumerate(words)]
             wrong.append(transfers_with(name, number, 0, changed))
         for one in wrong:

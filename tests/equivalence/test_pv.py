@@ -15,7 +15,7 @@ import pytest
 from accel.arch import archs, load_arch
 from accel.errors import UserError
 from accel.numerics.attention import normalise_output
-from accel.units.pv import ISSUE_CYCLES, NORMALISE_CYCLES, OUTPUT_SHIFT, PvArray, PvUnit
+from accel.units.pv import ISSUE_CYCLES, NORMALISE_CYCLES, OUTPUT_SHIFT, SRAM_READ_CYCLES, PvArray, PvUnit
 from sim.pv import issue
 from sim.pv_schedule import Row, Stalls, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
@@ -231,5 +231,5 @@ def test_engine_simulator_has_the_same_cycles(unit: PvArray, often: float) -> No
         transfers = schedule(unit, [plain_row(unit, dim, n) for n in n_lines], stalls)
         accepted = [t.cycle for t in transfers if t.port == "line"][:: unit.fold(dim)]
         left = [t.cycle for t in transfers if t.port == "outputs" and t.content[0]]
-        ready = [cycle - ISSUE_CYCLES for cycle in accepted]
+        ready = [cycle - SRAM_READ_CYCLES - ISSUE_CYCLES for cycle in accepted]
         assert written_by_the_engine(unit, dim, n_lines, ready) == [cycle + 1 for cycle in left]

@@ -12,7 +12,7 @@ from accel.units.pv import MIN_HEAD_DIM
 from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
 from rtl.job import format_layout
-from rtl.pv_ports import columns_layout, ring_words
+from rtl.pv_ports import columns_layout
 from rtl.second_pass import log2_values_per_line
 from rtl.topk.row_filter import marked_layout
 from rtl.zero_eliminator import count_ones
@@ -30,7 +30,7 @@ def item_layout() -> data.StructLayout:
 
 def ring_write_layout(unit: EngineUnit) -> data.StructLayout:
     """What a bank of the ring takes: an item, and into which of the ring's words."""
-    return data.StructLayout({"word": range(ring_words(unit)), "item": item_layout()})
+    return data.StructLayout({"word": range(unit.ring_words), "item": item_layout()})
 
 
 class ColumnPlacer(wiring.Component):
@@ -65,7 +65,7 @@ class ColumnPlacer(wiring.Component):
             {
                 "format": In(format_layout()),
                 "marked": In(stream.Signature(marked_layout(topk), always_ready=True)),
-                "word": In(range(ring_words(unit))),
+                "word": In(range(unit.ring_words)),
                 "write": Out(stream.Signature(ring_write_layout(unit), always_ready=True)).array(topk.lanes),
                 "clear": In(1),
                 "counts": Out(columns_layout(unit)),
@@ -74,7 +74,7 @@ class ColumnPlacer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes, words = self.topk.lanes, ring_words(self.unit)
+        lanes, words = self.topk.lanes, self.unit.ring_words
         lane_bits = lanes.bit_length() - 1
         widest = self.unit.arch.values_per_line(MIN_HEAD_DIM)
         source = self.marked.payload

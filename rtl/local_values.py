@@ -13,7 +13,7 @@ from accel.units.topk import TopKUnit
 from rtl.columns import PLACE_CYCLES, ColumnPlacer, item_layout
 from rtl.job import format_layout, sequence_bits, v_row_layout, weight_line_layout
 from rtl.lane_list import LaneList
-from rtl.pv_ports import columns_layout, ring_items_layout, ring_read_layout, ring_words
+from rtl.pv_ports import columns_layout, ring_items_layout, ring_read_layout
 from rtl.second_pass import (
     SELECTING_ROWS,
     log2_keys_per_line,
@@ -98,7 +98,7 @@ class LocalValues(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        unit, lanes, words = self.unit, self.unit.arch.topk.lanes, ring_words(self.unit)
+        unit, lanes, words = self.unit, self.unit.arch.topk.lanes, self.unit.ring_words
         line, place = self.line.payload, self.place
         word, complete = self._pack(m)
 
@@ -181,7 +181,7 @@ class LocalValues(wiring.Component):
         placer: ColumnPlacer | None,
     ) -> None:  # fmt: skip
         """The ring's items of one lane. A line, the top-k and the placer each write in cycles of their own."""
-        m.submodules[f"ring_{lane}"] = ring = Sram(item_layout().size, ring_words(self.unit))
+        m.submodules[f"ring_{lane}"] = ring = Sram(item_layout().size, self.unit.ring_words)
         written = Signal(item_layout(), name=f"written_{lane}")
         out = output.payload
         m.d.comb += [

@@ -22,12 +22,11 @@ from rtl.pv_ports import (
     line_control_layout,
     ring_items_layout,
     ring_read_layout,
-    ring_words,
     v_read_layout,
 )
 from rtl.stream import Queue
 
-__all__ = ["PvIssue", "ring_items_layout", "ring_read_layout", "ring_words"]
+__all__ = ["PvIssue", "ring_items_layout", "ring_read_layout"]
 
 
 def _wrapped(place: Value, size: Value | int) -> Value:
@@ -285,7 +284,7 @@ class PvIssue(wiring.Component):
         word = first_word + (item >> (lanes.bit_length() - 1))
         m.d.comb += [
             self.ring_read.valid.eq(go),
-            self.ring_read.payload.word.eq(_wrapped(word, ring_words(unit))),
+            self.ring_read.payload.word.eq(_wrapped(word, unit.ring_words)),
         ]
 
         # At t + 1: the V memory. A place is taken over from the payload once, for all parts.

@@ -14,7 +14,6 @@ __all__ = [
     "line_control_layout",
     "ring_items_layout",
     "ring_read_layout",
-    "ring_words",
     "v_read_layout",
 ]
 
@@ -31,7 +30,7 @@ def v_read_layout(unit: EngineUnit) -> data.StructLayout:
 
 def ring_read_layout(unit: EngineUnit) -> data.StructLayout:
     """A read of the weight ring: the number of a word of ``topk.lanes`` items."""
-    return data.StructLayout({"word": range(ring_words(unit))})
+    return data.StructLayout({"word": range(unit.ring_words)})
 
 
 def ring_items_layout(unit: EngineUnit) -> data.StructLayout:
@@ -54,11 +53,6 @@ def carry_layout(unit: EngineUnit) -> data.StructLayout:
     return data.StructLayout(
         {"slot": range(max(2, unit.arch.fetcher.query_slots)), "rise": weights_layout(unit)["rise"].shape}
     )
-
-
-def ring_words(unit: EngineUnit) -> int:
-    """Words of ``topk.lanes`` items in the weight ring."""
-    return unit.granules * unit.granule // unit.arch.topk.lanes
 
 
 def line_control_layout(unit: EngineUnit) -> data.StructLayout:

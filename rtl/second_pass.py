@@ -20,7 +20,6 @@ __all__ = [
     "log2_keys_per_line",
     "log2_values_per_line",
     "place_layout",
-    "ring_words",
     "select_layout",
     "token_read_signature",
 ]
@@ -47,14 +46,9 @@ def _log2_per_line(unit: EngineUnit, multipliers: int, log2_dim: Value) -> Value
     return sum((log2_dim <= log2_multipliers - n for n in halvings), start=Value.cast(0))
 
 
-def ring_words(unit: EngineUnit) -> int:
-    """Words of ``topk.lanes`` kept weights in the ring."""
-    return unit.granules * unit.granule // unit.arch.topk.lanes
-
-
 def place_layout(unit: EngineUnit) -> data.StructLayout:
     """What local values need of a weight line beside the line. word: of the ring, for a row that is not selecting."""
-    return data.StructLayout({"selecting": 1, "v_selected": 1, "word": range(ring_words(unit))})
+    return data.StructLayout({"selecting": 1, "v_selected": 1, "word": range(unit.ring_words)})
 
 
 def select_layout(unit: EngineUnit) -> data.StructLayout:
@@ -257,7 +251,7 @@ class SecondPass(wiring.Component):
     def _read_lines(self, m: Module) -> None:
         """A row's lines out of the buffer, one per cycle; what goes along with a line until it is normalised."""
         unit, buffer, start, left = self.unit, self._buffer, self._start, self._left
-        words, log2_lanes = ring_words(unit), unit.arch.topk.lanes.bit_length() - 1
+        words, log2_lanes = unit.ring_words, unit.arch.topk.lanes.bit_length() - 1
         along = data.StructLayout(
             {
                 "first": 1,

@@ -39,30 +39,41 @@ class EngineUnit:
             UserError: sizes that the hardware cannot have (the simulator alone may).
         """
         unit = cls(arch)
-        lanes = arch.fetcher.lanes
-        checks = (
-            (arch.softmax.lanes <= lanes, f"softmax.lanes = {arch.softmax.lanes}: at most fetcher.lanes = {lanes}"),
-            (
-                arch.softmax.lanes <= arch.topk.lanes,
-                f"softmax.lanes = {arch.softmax.lanes}: at most topk.lanes = {arch.topk.lanes}",
-            ),
-            (
-                arch.fetcher.query_slots & (arch.fetcher.query_slots - 1) == 0,
-                f"fetcher.query_slots = {arch.fetcher.query_slots}: must be a power of two",
-            ),
-            (
-                arch.rows_in_flight & (arch.rows_in_flight - 1) == 0,
-                f"rows_in_flight = {arch.rows_in_flight}: must be a power of two",
-            ),
-            (
-                arch.softmax.buffer_keys % unit.granule == 0,
-                f"softmax.buffer_keys = {arch.softmax.buffer_keys}: must be a multiple of {unit.granule}",
-            ),
-        )
-        for good, message in checks:
+        for good, message in unit._checks():
             if not good:
                 raise UserError(f"machine {arch.name}: {message} in hardware")
         return unit
+
+    def _checks(self) -> tuple[tuple[bool, str], ...]:
+        arch, fetcher, softmax = self.arch, self.arch.fetcher, self.arch.softmax
+        entry_bytes = fetcher.lanes * self.entry_words * arch.value_bits // 8
+
+        def power_of_two(name: str, value: int) -> tuple[bool, str]:
+            return value & (value - 1) == 0, f"{name} = {value}: must be a power of two"
+
+        return (
+            (
+                softmax.lanes <= fetcher.lanes,
+                f"softmax.lanes = {softmax.lanes}: at most fetcher.lanes = {fetcher.lanes}",
+            ),
+            (
+                softmax.lanes <= arch.topk.lanes,
+                f"softmax.lanes = {softmax.lanes}: at most topk.lanes = {arch.topk.lanes}",
+            ),
+            power_of_two("fetcher.query_slots", fetcher.query_slots),
+            power_of_two("rows_in_flight", arch.rows_in_flight),
+            power_of_two("pv.output_lanes", arch.pv.output_lanes),
+            (
+                softmax.buffer_keys % self.granule == 0,
+                f"softmax.buffer_keys = {softmax.buffer_keys}: must be a multiple of {self.granule}",
+            ),
+            (self.k_entries > 0, f"sram.k_bytes = {arch.sram.k_bytes}: must be {entry_bytes} or more"),
+            (self.v_entries > 0, f"sram.v_bytes = {arch.sram.v_bytes}: must be {entry_bytes} or more"),
+            (
+                fetcher.query_slots <= self.max_lines,
+                f"fetcher.query_slots = {fetcher.query_slots}: at most {self.max_lines}, the lines of a memory",
+            ),
+        )
 
     # ---- line memories --------------------------------------------------------------------------------------------
     @property
@@ -125,6 +136,11 @@ class EngineUnit:
     @property
     def granules(self) -> int:
         return self.arch.softmax.buffer_keys // self.granule
+
+    @property
+    def ring_words(self) -> int:
+        """Words of ``topk.lanes`` kept weights in the weight ring."""
+        return self.granules * self.granule // self.arch.topk.lanes
 
     def kept_granules(self, kept: Int, keys: Int, columns: Int) -> Int:
         """Granules that rows take in the weight ring, int64.

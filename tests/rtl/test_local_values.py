@@ -13,7 +13,6 @@ from accel.arch import load_arch
 from accel.numerics.topk import top_k
 from accel.units.engine import EngineUnit
 from rtl.local_values import LocalValues
-from rtl.second_pass import ring_words
 
 WIDE = {"softmax.lanes": 4, "qk.multipliers": 32, "topk.lanes": 8}
 FOUR = {"softmax.lanes": 4, "pv.multipliers": 32}  # V rows in a line of D = 8: as many as the top-k has lanes
@@ -26,7 +25,7 @@ class Bench:
 
     def __init__(self, unit: EngineUnit, log2_dim: int) -> None:
         self.unit, self.dut, self.log2_dim = unit, LocalValues(unit), log2_dim
-        self.lanes, self.words = unit.arch.topk.lanes, ring_words(unit)
+        self.lanes, self.words = unit.arch.topk.lanes, unit.ring_words
         self.step = unit.arch.keys_per_line(1 << log2_dim)
         self.t, self.v_rows, self.selected, self.columns = 0, [], [], []  # type: ignore[var-annotated]
 

@@ -12,7 +12,7 @@ from amaranth.sim import Simulator
 from accel.arch import load_arch
 from accel.units.engine import EngineUnit
 from rtl.job import sequence_bits
-from rtl.pv_issue import PvIssue, ring_words
+from rtl.pv_issue import PvIssue
 
 UNIT = EngineUnit.of(load_arch("tiny"))
 WRAP = 1 << sequence_bits(UNIT)
@@ -137,7 +137,7 @@ def test_row_across_the_end_of_the_ring() -> None:
         while ctx.get(issue.issue):
             words.append(ctx.get(issue.ring_read.payload.word))
             await ctx.tick()
-        assert words == [ring_words(UNIT) - 1] * 4 + [0] * 4 + [1] * 2
+        assert words == [UNIT.ring_words - 1] * 4 + [0] * 4 + [1] * 2
 
     run(testbench)
 

@@ -192,30 +192,43 @@ class Converter(wiring.Component):
         written: list[Value] = [Const(0, 1)] * STEPS
         touched: Value = Const(0, 1)
         for i, unit in enumerate(units):
-            here: dict[tuple[int, int], Value | int] = {}  # is it here with nibbles (crumbs) from this number on?
-            for upper in (0, 1) if b >= half else (0,):
-                first = (b - upper * half) * size
-                # Is first below the padded head dimension?
-                inside = self.format.log2_dim >= first.bit_length() if first else Const(1)
-                for crumb, numbers in ((0, NIBBLE_NUMBERS), (1, CRUMB_NUMBERS)):
-                    at, offset = divmod(first, numbers)
-                    hit = inside & (unit.is_crumb == crumb) & (unit.at == at) & (unit.upper == upper)
-                    here[crumb, offset] = here.get((crumb, offset), 0) | hit
-            for (crumb, offset), hits in here.items():
-                name = f"unit_{i}_{'crumbs' if crumb else 'nibbles'}_{offset}_to_{b}"
-                hit = Signal(name=name)
-                m.d.comb += hit.eq(unit.valid & hits)
-                touched |= hit
-                if crumb:
-                    landing = [(unit.crumbs, s, s) for s in CRUMB_STEPS]
-                else:
-                    landing = [(unit.nibbles_high, s, s) for s in HIGH_STEPS]
-                    landing += [(unit.nibbles_low, s, s - 1) for s in LOW_STEPS]
-                for source, s, first_step in landing:
-                    lands = Signal(name=f"{name}_{s}_from_{first_step}")
-                    m.d.comb += lands.eq(hit & unit.step[first_step])
-                    steps[s] = steps[s] | Mux(lands, source[2 * offset : 2 * (offset + size)], 0)
-                    written[s] = written[s] | lands
+            # What the unit has for the block, chosen once for all steps: of a nibble its upper bits, or a crumb, go to
+            # step ``unit.step``, a nibble's lower bits to the step below.
+            first_bits: Value = Const(0, 2 * size)
+            next_bits: Value = Const(0, 2 * size)
+            hits: dict[int, Value] = {}
+            for crumb, numbers in ((0, NIBBLE_NUMBERS), (1, CRUMB_NUMBERS)):
+                hits[crumb] = Const(0, 1)
+                for offset, here in self._hits(b, half, unit, crumb, numbers).items():
+                    hit = Signal(name=f"unit_{i}_{'crumbs' if crumb else 'nibbles'}_{offset}_to_{b}")
+                    m.d.comb += hit.eq(unit.valid & here)
+                    hits[crumb] |= hit
+                    part = slice(2 * offset, 2 * (offset + size))
+                    first_bits |= Mux(hit, (unit.crumbs if crumb else unit.nibbles_high)[part], 0)
+                    if not crumb:
+                        next_bits |= Mux(hit, unit.nibbles_low[part], 0)
+            first, following = Signal(2 * size, name=f"first_{i}_{b}"), Signal(2 * size, name=f"following_{i}_{b}")
+            m.d.comb += [first.eq(first_bits), following.eq(next_bits)]
+            touched |= hits[0] | hits[1]
+            for s in range(STEPS):
+                at_first = unit.step[s] if s in HIGH_STEPS else Const(0, 1)
+                at_next = unit.step[s - 1] if s in LOW_STEPS else Const(0, 1)
+                steps[s] = steps[s] | Mux(at_first, first, 0) | Mux(at_next, following, 0)
+                crumbs = hits[1] if s in CRUMB_STEPS else Const(0, 1)
+                written[s] = written[s] | at_first & (hits[0] | crumbs) | at_next & hits[0]
         block = [Signal(2 * size, name=f"block_{b}_step_{s}") for s in range(STEPS)]
         m.d.comb += [named.eq(step) for named, step in zip(block, steps, strict=True)]
         return block, [written[s] | touched & below[s] for s in range(STEPS)]
+
+    def _hits(self, b: int, half: int, unit: _Unit, crumb: int, numbers: int) -> dict[int, Value]:
+        """From which of a unit's numbers on is the block in it: number -> whether."""
+        size = self.unit.block_words
+        hits: dict[int, Value] = {}
+        for upper in (0, 1) if b >= half else (0,):
+            first = (b - upper * half) * size
+            # Is first below the padded head dimension?
+            inside = self.format.log2_dim >= first.bit_length() if first else Const(1)
+            at, offset = divmod(first, numbers)
+            hit = inside & (unit.is_crumb == crumb) & (unit.at == at) & (unit.upper == upper)
+            hits[offset] = hits[offset] | hit if offset in hits else hit
+        return hits

@@ -3,7 +3,7 @@
 ``Parameters`` and ``component`` are what ``rtl.verilog`` builds the unit from.
 """
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,17 +84,21 @@ class Accumulators(wiring.Component):
             o.payload.carry.eq(leaving.carry),
             o.payload.raw.eq(leaving.raw),
         ]
-        for d, total in enumerate(sums):
-            group, word = divmod(d, unit.multipliers)
-            here = part == group
-            start = Mux(row.keep, total >> row.keep_shift, 0)
-            added = Signal(signed(ACCUMULATOR_BITS), name=f"added_{d}")
-            m.d.comb += [
-                added.eq(Mux(first_line, start, total) + words[word]),
-                o.payload.sums[d].eq(Mux(waiting | ~here, total, added)),
-            ]
-            with m.If(step & here):
-                m.d.sync += total.eq(added)
+        # The words of a part share an adder and a shifter with those of the other parts.
+        groups = [sums[g : g + unit.multipliers] for g in range(0, len(sums), unit.multipliers)]
+        for w, word in enumerate(words):
+            here = [part == g for g in range(len(groups))] if len(groups) > 1 else [Const(1, 1)]
+            total: Value = groups[0][w]
+            for g in range(1, len(groups)):
+                total = Mux(here[g], groups[g][w], total)
+            before, added = Signal(sums[w].shape(), name=f"before_{w}"), Signal(sums[w].shape(), name=f"added_{w}")
+            m.d.comb += before.eq(total)
+            start = Mux(row.keep, before >> row.keep_shift, 0)
+            m.d.comb += added.eq(Mux(first_line, start, before) + word)
+            for g, group in enumerate(groups):
+                m.d.comb += o.payload.sums[g * unit.multipliers + w].eq(Mux(waiting | ~here[g], group[w], added))
+                with m.If(step & here[g]):
+                    m.d.sync += group[w].eq(added)
         return m
 
 

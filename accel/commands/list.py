@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from accel.commands._networks import NAMES
 from accel.errors import UserError
 from accel.runs import default_folder, read_run, stored_runs
 from reports.page import add, console, quantity, show, table
@@ -40,7 +41,7 @@ def _workloads(_: Path) -> Table:
     for workload in workloads():
         add(made, workload.name, workload.kind.replace("_", " "), workload.about)
     for stored in list_models():
-        if stored.entry.kind != "text":
+        if stored.name in NAMES:
             here = "weights are here" if stored.folder else f"get its weights with 'accel models get {stored.name}'"
             add(made, stored.name, f"network, {stored.entry.kind}", f"{stored.entry.title}; {here}")
     add(made, "--trace FILE", "trace, schedule", "your own rows: the CSV of the SpAtten release, or a YAML schedule")

@@ -33,10 +33,12 @@ class Member(_Record):
 
 
 class Entry(_Record):
-    """One network or text: where it comes from, under which terms, and what belongs to it."""
+    """One network, or data for one: where it comes from, under which terms, and what belongs to it."""
 
     title: str
-    kind: Literal["encoder", "decoder", "text"]
+    kind: Literal[
+        "encoder", "decoder", "encoder-decoder", "state space", "recurrent", "text", "speech", "images", "words"
+    ]
     package: str
     version: str
     licence: str

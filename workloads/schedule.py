@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from difflib import get_close_matches
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -13,8 +12,9 @@ from pydantic import ValidationError
 
 from accel.errors import UserError
 from workloads.catalog import find, read_yaml
+from workloads.refusal import one_line
 from workloads.row_trace import BoolRows, RowTrace, TraceSource, issue_cycles
-from workloads.schedule_model import LayerEnd, Rows, TokenSchedule, keys_at
+from workloads.schedule_model import LayerEnd, Rows, TokenSchedule
 
 
 def load_schedule(path_or_name: str | os.PathLike[str]) -> RowTrace:
@@ -32,7 +32,7 @@ def load_schedule(path_or_name: str | os.PathLike[str]) -> RowTrace:
     try:
         schedule = TokenSchedule.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {_one_line(error)}") from None
+        raise UserError(f"{path}: {one_line(error, TokenSchedule)}") from None
     try:
         source = TraceSource(str(path), hashlib.sha256(path.read_bytes()).hexdigest())
         trace = unroll(schedule, source)
@@ -155,17 +155,3 @@ def _check_totals(schedule: TokenSchedule, trace: RowTrace) -> None:
         wanted = getattr(schedule.totals, what)
         if wanted not in (None, count):
             raise UserError(f"totals.{what}: the rows add up to {count}, the file says {wanted}")
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(step) for step in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = keys_at(first["loc"][:-1])
-        near = get_close_matches(str(first["loc"][-1]), known, 1)
-        return f"unknown key {place}; " + (f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}")
-    if first["type"] == "missing":
-        return f"{place} is missing"
-    said = " ".join(first["msg"].removeprefix("Value error, ").split())
-    shown = repr(first["input"])
-    return f"{place}: {shown[:60]} is not possible: {said}" if place else said

@@ -1,7 +1,7 @@
 """What a token schedule file may say: the kept tokens, widths and flags of one network as ranges, strictly checked."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
@@ -154,19 +154,3 @@ class TokenSchedule(_Part):
             raise ValueError(
                 f"token_topk after layer {rule.after_layer} keeps {rule.keep}, layer {following} reads {reads}"
             )
-
-
-def keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the mapping at this place of a schedule file may have."""
-    model: Any = TokenSchedule
-    for step in location:
-        if isinstance(step, str):
-            model = _model_in(model.model_fields[step].annotation)
-    return list(model.model_fields)
-
-
-def _model_in(annotation: Any) -> Any:
-    """The model inside `X`, `X | None` or `tuple[X, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(_model_in(inner) for inner in get_args(annotation) if inner not in (type(None), Ellipsis))

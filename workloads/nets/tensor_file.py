@@ -21,10 +21,10 @@ class NamedTensors:
         """Is there a tensor of this name?"""
         return name in self._arrays
 
-    def count(self, pattern: str) -> int:
-        """How many of `pattern.format(0)`, `pattern.format(1)`, ... there are, without a gap."""
+    def count(self, pattern: str, first: int = 0) -> int:
+        """How many of `pattern.format(first)`, `pattern.format(first + 1)`, ... there are, without a gap."""
         found = 0
-        while pattern.format(found) in self._arrays:
+        while pattern.format(first + found) in self._arrays:
             found += 1
         return found
 

@@ -134,7 +134,7 @@ class PartialSums(wiring.Component):
                 whole = Cat(outputs)
                 planes[p].append(whole.word_select(part, item * OUTPUT_BITS) if parts > 1 else whole)
             m.submodules[f"header_{n}"] = table = Memory(
-                shape=header_layout().size, depth=self.slots // self.lanes, init=[]
+                shape=header_layout().size, depth=max(2, self.slots // self.lanes), init=[]
             )
             write, show = table.write_port(), table.read_port(domain="comb")
             m.d.comb += [

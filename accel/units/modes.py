@@ -43,9 +43,9 @@ STATE_BITS = 24
 STATE_LOW_BITS = 12
 #: Right shift of the product k' v, 4 bits; 2^16 tokens of the largest words without any decay need 15.
 MAX_STATE_SHIFT = 15
-#: Fraction bits of the key factor 2^(kappa - level) of a normalised state: its largest, 1, is stored as 2047.
+#: Fraction bits of the key 2^(kappa - level) of a state with levels: its largest, 1, is stored as 2047.
 EXPONENT_KEY_BITS = SIGNED_WEIGHT_BITS - 1
-#: A row of a normalised state, one of whose words reaches this magnitude, is halved before the next addition.
+#: A row of a state with levels, one of whose words reaches this magnitude, is halved before the next addition.
 PEAK = 1 << (STATE_BITS - 2)
 
 # ---- linear ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Real = NDArray[np.floating[Any]]
 
 
 def sigmoid(x: Real) -> Real:
-    return 1 / (1 + np.exp(-x))
+    return (1 + np.tanh(x / 2)) / 2
 
 
 def rms_error(found: Real, wanted: Real) -> float:

@@ -5,6 +5,7 @@ RMS of the float64 result of the *unquantised* tensors, and how many numbers sat
 """
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def integers(x: Real, bits: int = 12) -> tuple[np.ndarray, float]:
 
 def output(accumulated: np.ndarray, unit: float) -> Real:
     """Through the output scaler to 16 bit, its scale chosen from the largest sum, and back to real numbers."""
-    step = max(2.0**3, float(np.abs(accumulated).max()) / 32000)
+    step = max(8.01, float(np.abs(accumulated).max()) / 32000)
     return decay.scale_output(accumulated, decay.output_scale(1 / step)) * (step * unit)
 
 
@@ -195,7 +196,7 @@ def wkv_case(tokens: int, both: bool, channels: int = 64) -> Measured:
     states = [scan.wkv_states(kappa, vw, d)]
     if both:
         back = scan.wkv_states(kappa[::-1], vw[::-1], d)
-        states.append(scan.WkvState(back.words[::-1], back.totals[::-1], back.level[::-1], back.fraction[::-1]))
+        states.append(scan.WkvState(*(x[::-1] for x in dataclasses.astuple(back))))
     found = scan.wkv_outputs(states, own, vw) / 16 * sv
     return Measured(rms_error(found, exact.wkv(w, u, k, v, both=both)))
 

@@ -1,5 +1,6 @@
 """The ViT computes its architecture, hands its attention to the hook as promised, and is the published network."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def tiny_weights(seed: int = 0) -> dict[str, np.ndarray]:
         for norm in ("norm1", "norm2"):
             shapes |= {f"{name}.{norm}.weight": (d,), f"{name}.{norm}.bias": (d,)}
         shapes |= {f"{name}.layer_scale{place}.lambda1": (d,) for place in (1, 2)}
-    for step, (inputs, outputs) in enumerate(zip(COLOURS, COLOURS[1:], strict=False), start=1):
+    for step, (inputs, outputs) in enumerate(itertools.pairwise(COLOURS), start=1):
         shapes |= {f"decoder.upconv{step}.weight": (inputs, outputs, 4, 4), f"decoder.upconv{step}.bias": (outputs,)}
         shapes |= {f"decoder.bn{step}.{part}": (outputs,) for part in ("weight", "bias", "running_mean")}
         shapes[f"decoder.bn{step}.running_var"] = (outputs,)

@@ -35,6 +35,13 @@ class NamedTensors:
             raise UserError(f"{self.path}: tensor {name!r} has shape {shape}, expected {dimensions} dimensions")
         return shape
 
+    def number(self, name: str) -> int:
+        """A single whole number, e.g. a count of heads. Raises UserError when it is missing or something else."""
+        found = self._arrays.get(name)
+        if found is None or found.dtype.kind not in "iu" or found.size != 1:
+            raise UserError(f"{self.path}: number {name!r} is missing; {self.network} has it")
+        return int(found.reshape(()))
+
     def take(self, name: str, *shape: int) -> np.ndarray:
         """A tensor of exactly this shape as contiguous float32. Raises UserError when it is missing or another."""
         found = self._find(name)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel.errors import UserError
 from accel.numerics.decay import saturate
-from accel.numerics.quantise import WORD_BITS, words
+from accel.numerics.quantise import WORD_BITS, check_planes, words
 from accel.numerics.softmax import Int
 from accel.units.modes import BIAS_X_MAX, LINEAR_ROWS
 from accel.units.pv import ACCUMULATOR_BITS
@@ -126,7 +126,13 @@ def msb_first(
 
     The MSB plane floors: a word lies 0 to M below the full one, so the full sum lies between z + M sum(min(x, 0)) and z
     + M sum(max(x, 0)). Guaranteed, not statistical.
+
+    Raises:
+        UserError: planes that the datapath does not have, or 10+4, whose LSB plane does not fit a word by itself.
     """
+    check_planes(bits - lsb_bits, lsb_bits)
+    if bits > WORD_BITS:
+        raise UserError(f"MSB-first weights: {bits} bits: must be at most {WORD_BITS}, such as 8+4, 6+4 or 4+4")
     x, stored = np.asarray(x, np.int64), np.asarray(stored)
     upper = linear_tiles(x, words(stored, bits, lsb_bits, msb_only=True)) + np.asarray(bias, np.int64)
     missing = ((1 << lsb_bits) - 1) << (WORD_BITS - bits)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accel.numerics.decay import DECAY_ONE, LARGEST_DECAY, decay_factor, half_up, saturate, scale_output, times_power
 from accel.numerics.level_state import exponent_keys, grow, move_level, reciprocals
-from accel.numerics.quantise import encode_scale
+from accel.numerics.quantise import WORD_BITS, encode_scale
 from accel.numerics.softmax import NO_MAXIMUM, Int, exponent
 from accel.numerics.state import age, upper_words
 from accel.units.modes import (
@@ -99,25 +99,23 @@ def selective_scan(
     A: ArrayLike,
     B: ArrayLike,
     C: ArrayLike,
-    decay_scale: tuple[int, int],
     shift: int,
     form: Form = "shift",
 ) -> tuple[Int, int]:
-    """Selective SSM: h = 2^-d h + B du, y = C h, d = dt |A| scaled.
+    """Selective SSM: h = 2^-d h + B du, y = C h, d = dt |A| log2 e.
 
     Args:
-        du, dt: (tokens, d): words of dt u, and of dt (not negative). A: (d, n): words of -A (not negative). B, C:
-            (tokens, n). decay_scale: mantissa and shift from dt word x A word to decay exponents (with log2 e).
+        du, dt: (tokens, d): words of dt u, and of dt (not negative). A: (d, n): decay exponents at a dt word of 2048;
+            held as decay words, since their range is wide. B, C: (tokens, n) words.
         shift: as for :func:`scan_step`.
 
     Returns:
         y (tokens, d), exact sums in units of 2^(shift + 9) of three words, and states that were limited.
     """
     du, dt, A, B, C = (np.asarray(x, np.int64) for x in (du, dt, A, B, C))
-    mantissa, right = decay_scale
     state, y = ScanState.empty(*A.shape), np.zeros(du.shape, np.int64)
     for t in range(len(du)):
-        decay = np.minimum(half_up(dt[t][:, None] * A * mantissa, right), LARGEST_DECAY)
+        decay = np.minimum(half_up(dt[t][:, None] * A, WORD_BITS - 1), LARGEST_DECAY)
         state = scan_step(state, du[t][:, None] * B[t], decay, shift, form)
         y[t] = scan_words(state) @ C[t]
     return y, state.saturated

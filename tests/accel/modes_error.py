@@ -152,10 +152,10 @@ def ssm_case(tokens: int, form: scan.Form, channels: int = 32, n: int = 16) -> M
     dtop = dt.max(0)
     dtw = np.rint(dt / dtop * 2047).astype(np.int64)
     (Bw, sB), (Cw, sC) = integers(B), integers(C)
-    Aw = np.rint(-A * dtop[:, None] / (16 * dtop.max()) * 2047).astype(np.int64)
-    scale = quantise.encode_scale(16 * dtop.max() / 2047**2 * math.log2(math.e) * decay.DECAY_ONE, SCALE_BITS)
+    Aw = decay.encode_decay(np.exp(A * dtop[:, None] * 2048 / 2047))
+    Aw = decay.decode_decay_words(decay.encode_decay_words(Aw))
     shift = scan_shift(float(np.abs(h / (top[:, None] / 2047 * sB)).max()), 1)
-    sums, limited = scan.selective_scan(du, dtw, Aw, Bw, Cw, scale, shift, form)
+    sums, limited = scan.selective_scan(du, dtw, Aw, Bw, Cw, shift, form)
     found = sums * (top / 2047 * sB * sC) * 2.0 ** (shift + 9)
     return Measured(rms_error(found, exact.selective_scan(u, dt, A, B, C)), limited)
 
@@ -248,27 +248,27 @@ class Case:
 
 def cases(longest: int = 4096) -> Iterator[Case]:
     """Every kernel at every length up to ``longest`` tokens."""
-    yield Case("linear 768 x 256, 12-bit weights, bias", partial(linear_case, 12), 0.002)
-    yield Case("linear 768 x 256, 8-bit weights, bias", partial(linear_case, 8), 0.015)
+    yield Case("linear 768 x 256, 12-bit weights, bias", partial(linear_case, 12), 0.0012)
+    yield Case("linear 768 x 256, 8-bit weights, bias", partial(linear_case, 8), 0.012)
     for tokens in (n for n in (64, 512, 4096) if n <= longest):
-        for form, limit in (("parallel", 0.007), ("chunkwise", 0.005), ("recurrent", 0.005)):
+        for form, limit in (("parallel", 0.007), ("chunkwise", 0.004), ("recurrent", 0.004)):
             for g in RETENTION_DECAYS:
                 name = f"retention {form}, g = 1 - 2^{math.log2(1 - g):.0f}, {tokens}"
                 yield Case(name, partial(retention_case, g, tokens, form), limit)
-        for kind, limit in (("gla", 0.006), ("liger", 0.006), ("rwkv", 0.006)):
-            yield Case(f"state {kind}, {tokens}", partial(gla_case, kind, tokens), limit)
-        yield Case(f"state, level: LightNet, {tokens}", partial(level_case, tokens), 0.006)
-        yield Case(f"state, level: decay 1 - 2^-7, {tokens}", partial(level_case, tokens, 1 - 2.0**-7), 0.006)
-        yield Case(f"scan selective SSM, shift, {tokens}", partial(ssm_case, tokens, "shift"), 0.01)
-        yield Case(f"scan selective SSM, factor, {tokens}", partial(ssm_case, tokens, "factor"), 0.01)
-        yield Case(f"scan 1 - 2^-10, shift, {tokens}", partial(long_memory_case, tokens, "shift"), 0.01)
-        yield Case(f"scan 1 - 2^-10, factor, {tokens}", partial(long_memory_case, tokens, "factor"), 0.05)
-        yield Case(f"scan qLSTM, {tokens}", partial(qlstm_case, tokens), 0.01)
-        yield Case(f"scan WKV, {tokens}", partial(wkv_case, tokens, False), 0.01)
-        yield Case(f"scan Bi-WKV, {tokens}", partial(wkv_case, tokens, True), 0.01)
-        yield Case(f"scan leaky RNN, {tokens}", partial(leaky_case, tokens), 0.01)
-        yield Case(f"scan IndRNN, {tokens}", partial(indrnn_case, tokens), 0.01)
-        yield Case(f"scan FIR tally, 32 taps, {tokens}", partial(fir_case, tokens), 0.002)
+        for kind in ("gla", "liger", "rwkv"):
+            yield Case(f"state {kind}, {tokens}", partial(gla_case, kind, tokens), 0.005)
+        yield Case(f"state with levels, LightNet, {tokens}", partial(level_case, tokens), 0.004)
+        yield Case(f"state with levels, g = 1 - 2^-7, {tokens}", partial(level_case, tokens, 1 - 2.0**-7), 0.004)
+        yield Case(f"scan selective SSM, shift, {tokens}", partial(ssm_case, tokens, "shift"), 0.003)
+        yield Case(f"scan selective SSM, factor, {tokens}", partial(ssm_case, tokens, "factor"), 0.005)
+        yield Case(f"scan g = 1 - 2^-10, shift, {tokens}", partial(long_memory_case, tokens, "shift"), 0.0015)
+        yield Case(f"scan g = 1 - 2^-10, factor, {tokens}", partial(long_memory_case, tokens, "factor"), 0.09)
+        yield Case(f"scan qLSTM, {tokens}", partial(qlstm_case, tokens), 0.002)
+        yield Case(f"scan WKV, {tokens}", partial(wkv_case, tokens, False), 0.002)
+        yield Case(f"scan Bi-WKV, {tokens}", partial(wkv_case, tokens, True), 0.004)
+        yield Case(f"scan leaky RNN, {tokens}", partial(leaky_case, tokens), 0.001)
+        yield Case(f"scan IndRNN, {tokens}", partial(indrnn_case, tokens), 0.001)
+        yield Case(f"scan FIR tally, 32 taps, {tokens}", partial(fir_case, tokens), 0.001)
 
 
 def main() -> None:

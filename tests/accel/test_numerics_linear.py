@@ -113,6 +113,12 @@ def test_a_test_that_nothing_passes_gives_the_full_product() -> None:
     np.testing.assert_array_equal(found.accumulated, linear.linear(x, words(stored, 8)))
 
 
+@pytest.mark.parametrize(("bits", "lsb_bits"), [(14, 4), (12, 5)])
+def test_planes_that_the_datapath_does_not_have_are_refused(bits: int, lsb_bits: int) -> None:
+    with pytest.raises(UserError, match=r"8\+4"):
+        linear.msb_first([1], [[1]], bits, lsb_bits, 1, IntervalTest(None, None, 0))
+
+
 @pytest.mark.parametrize(("name", "tolerance"), [("relu", 0.0), ("sigmoid", 1.0), ("tanh", 2.5), ("linear", -1.0)])
 def test_a_tolerance_that_means_nothing_is_refused(name: str, tolerance: float) -> None:
     with pytest.raises(UserError, match="tolerance"):

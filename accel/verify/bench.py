@@ -10,6 +10,7 @@ output, and it makes a cycle cost little more than the signals that change.
 
 import json
 import os
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -226,7 +227,7 @@ class Bench:
         await registers.write(register("INTERRUPT_ENABLE").offset, 1)
         await registers.post(register("CONTROL").offset, 1)
 
-        t, events = 1 - ports.START_CYCLES, []
+        t, events, begin = 1 - ports.START_CYCLES, [], time.perf_counter()
         while not (finished := bool(self._interrupt.get())) and t < self._work["max_cycles"]:
             self._cycle(t)
             if self._probes:
@@ -238,6 +239,7 @@ class Bench:
             t += 1
         record: dict[str, Any] = {
             "finished": finished, "writes": self._writes, "events": events, "counters": {}, "error": [0, 0],
+            "seconds": time.perf_counter() - begin,
             "taken": self._taken, "given": self._given, "transfers": self._probes.transfers if self._probes else {},
         }  # fmt: skip
         if finished:

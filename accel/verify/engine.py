@@ -60,7 +60,7 @@ class EngineRun:
         counters: all of :data:`accel.registers.COUNTERS`. events: (output, cycle) of each cycle in which an observed
             output was not 0; cycle 0 is the first of the program. transfers: per probe (cycle, fields as their ports
             carry them). taken, given: with probes, of the read ports, (cycle, channel, address) of each access and
-            (cycle, channel) of its data.
+            (cycle, channel) of its data. seconds: that the simulation took from start to interrupt, with its memory.
     """
 
     finished: bool
@@ -73,6 +73,7 @@ class EngineRun:
     transfers: dict[str, list[tuple[int, list[int]]]]
     taken: list[tuple[int, int, int]]
     given: list[tuple[int, int]]
+    seconds: float
 
 
 def run_engine(
@@ -131,6 +132,7 @@ def run_engine(
                 transfers=record["transfers"],
                 taken=[tuple(access) for access in record["taken"]],
                 given=[tuple(access) for access in record["given"]],
+                seconds=record["seconds"],
             )
         )
     return out

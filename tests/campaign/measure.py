@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from accel.program import Program
 from accel.verify.cases import EngineCase
 from accel.verify.compare import Prediction, compare, predict
 from accel.verify.engine import EngineRun, written_outputs
@@ -95,8 +94,3 @@ def _differing_bits(wanted: np.ndarray, found: np.ndarray) -> int:
 def predictions(cases: list[EngineCase]) -> list[Prediction]:
     """Of each case; its writes' cycles are recorded."""
     return [predict(case) for case in cases]
-
-
-def empty_case(like: EngineCase) -> EngineCase:
-    """A program of no jobs: what a run costs beside its cycles."""
-    return EngineCase("empty", like.arch, Program(like.program.jobs[:0]), [])

@@ -162,7 +162,7 @@ class Programs:
         writes = [Write(t, at, word.to_bytes(atom, "little"), s) for t, at, word, s in record["writes"]]
         cycles = record["counters"].get("cycles", 0)
         error = (ErrorCode(code), job)
-        return EngineRun(record["finished"], cycles, error, writes, [], record["counters"], [], {}, [], [])
+        return EngineRun(record["finished"], cycles, error, writes, [], record["counters"], [], {}, [], [], 0.0)
 
     def tighten(self, records: Sequence[dict[str, Any]]) -> None:
         """After the engine as it is has run: limits for what the simulator does not time."""

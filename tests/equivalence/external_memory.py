@@ -128,6 +128,7 @@ class Bench:
             "events": [],
             "counters": counters,
             "error": error,
+            "seconds": 0.0,
             "taken": [],
             "given": [],
             "transfers": {},

@@ -16,12 +16,15 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{place} is missing"
     said = " ".join(first["msg"].removeprefix("Value error, ").split())
-    shown = repr(first["input"])
-    return f"{place}: {shown[:60]} is not possible: {said}" if place else said
+    if not place or isinstance(first["input"], dict):
+        return f"{place}: {said}" if place else said
+    return f"{place}: {repr(first['input'])[:60]} is not possible: {said}"
 
 
 def suggestion(word: str, known: list[str], what: str) -> str:
     """ "did you mean ...?" with the nearest of the known words, or all of them if none is near."""
+    if not known:
+        return "there is none"
     near = get_close_matches(word, known, 1)
     return f"did you mean {near[0]}?" if near else f"{what}: {', '.join(known)}"
 

@@ -3,11 +3,12 @@
 import os
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from accel.errors import UserError
-from workloads.catalog import ZOO, find, read_yaml, workloads
+from workloads.catalog import ZOO, find, read_yaml
 from workloads.refusal import one_line
 from workloads.systems.model import Configuration, System
 
@@ -23,18 +24,13 @@ def load_system(path_or_name: str | os.PathLike[str]) -> System:
     data = read_yaml(path)
     if data.get("kind") != "system":
         raise UserError(f"{path}: kind is {data.get('kind')!r}; a system is of kind system")
-    try:
-        system = System.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: {one_line(error, System)}") from None
-    if system.name != path.stem:
-        raise UserError(f"{path}: name is {system.name!r}; the name of its file, {path.stem}, is right")
-    return system
+    return _system(path, data)
 
 
 def load_zoo() -> list[System]:
     """All systems of the zoo: the 37 in the order of their listing, then the rows beside them by name."""
-    systems = [load_system(entry.path) for entry in workloads("system")]
+    read = [(path, read_yaml(path)) for path in sorted(ZOO.glob("*.yaml"))]
+    systems = [_system(path, data) for path, data in read if data.get("kind") == "system"]
     return sorted(systems, key=lambda system: (system.seed is None, system.seed or 0, system.name))
 
 
@@ -60,3 +56,13 @@ def find_run(name: str) -> tuple[System, Configuration]:
 def run_names() -> tuple[str, ...]:
     """Every name that `find_run` knows: each system's, followed by those of its configurations."""
     return tuple(name for system in load_zoo() for name in (system.name, *(one.name for one in system.configurations)))
+
+
+def _system(path: Path, data: dict[str, Any]) -> System:
+    try:
+        system = System.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {one_line(error, System)}") from None
+    if system.name != path.stem:
+        raise UserError(f"{path}: name is {system.name!r}; the name of its file, {path.stem}, is right")
+    return system

@@ -192,6 +192,10 @@ def test_a_file_becomes_kernels(tmp_path: Path) -> None:
     assert mix.dram_bytes(8) == dict.fromkeys(("q", "k", "v", "output"), 3 * 4 * 8)
     totals = one.totals()
     assert totals.macs == 3 * (4 * 8 * 24 + 4 * 4 * 16)
+    assert {role: part.macs for role, part in totals.by_role.items()} == {
+        "projection": 3 * 4 * 8 * 24,
+        "mixer": 3 * 4 * 4 * 16,
+    }
     assert totals.dram_bytes == 2 * 3 * (8 * 24 + 4 * 8 + 4 * 24 + 4 * 32)
     assert totals.share("mixer", "projection") == 1
     assert one.totals(8).dram_bytes * 2 == totals.dram_bytes

@@ -13,11 +13,16 @@ Rows of an attend job are numbered ``query * group + member``: the query heads t
 other. Row r lies at ``q_address + r * q_stride``. Keys are positions ``first_key ... first_key + keys - 1`` of the
 keep list (or, without ``KEEP_LIST``, token numbers). With ``CAUSAL`` query i sees the first ``first_visible + i`` of
 them.
+
+``mode`` says what becomes of the scores. ``DECAY``: key j of query i is ``first_visible + i - 1 - j`` positions back,
+its lag (also in a tile that the query sees as a whole: first_visible then goes beyond it). ``LINEAR``: key j is 2^10 in
+dimension j and 0 in all others; none is fetched, and with ``first_key`` V rows alone are meant. In both weights are
+signed, and outputs are scaled by ``output_mantissa`` and ``output_shift``; all tiles of a row have the same mode.
 """
 
 import enum
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +32,7 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.quantise import check_planes
+from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, OUTPUT_SCALE_BITS
 
 VERSION = 1
 MAGIC = b"SPAT"
@@ -77,6 +83,14 @@ class Side(enum.IntEnum):
     SECOND = 2
 
 
+class Mode(enum.IntEnum):
+    """What an attend job's scores become; see docs/modes.md."""
+
+    SOFTMAX = 0
+    DECAY = 1  # scores times 2^-(lag * decay): retention
+    LINEAR = 2  # no keys: the queries' words themselves, so outputs are q V
+
+
 class Flag(enum.IntFlag):
     """Modifiers of an attend job (RESTART: of the token jobs)."""
 
@@ -101,7 +115,8 @@ JOB = np.dtype(
         ("q_address", "<u8"), ("k_msb_address", "<u8"), ("k_lsb_address", "<u8"), ("v_address", "<u8"),
         ("output_address", "<u8"), ("partial_address", "<u8"),
         ("q_stride", "<u4"), ("output_stride", "<u4"),
-        ("iteration", "<u4"), ("side", "u1"), ("reserved", "V19"),
+        ("iteration", "<u4"), ("side", "u1"), ("mode", "u1"), ("output_shift", "u1"), ("padding", "V1"),
+        ("output_mantissa", "<u4"), ("decay", "<u4"), ("reserved", "V8"),
     ]
 )  # fmt: skip
 assert JOB.itemsize == 128
@@ -175,6 +190,38 @@ class Program:
             check_planes(msb, lsb)
         refuse(attend & (jobs["lsb"] != Lsb.NEVER) & (jobs["lsb_bits"] == 0), "lsb", "a second pass needs an LSB plane")
         refuse(attend & ~np.isin(jobs["value_bits"], (4, 6, 8, 10, 12)), "value_bits", "must be 4, 6, 8, 10 or 12")
+        refuse(attend & (jobs["mode"] > max(Mode)), "mode", f"must be 0 to {int(max(Mode))}")
+        for mode in (Mode.DECAY, Mode.LINEAR):
+            _refuse_mode(jobs, attend & (jobs["mode"] == mode), mode, refuse)
+
+
+def _refuse_mode(
+    jobs: Jobs, of: NDArray[np.bool_], mode: Mode, refuse: Callable[[NDArray[np.bool_], str, str], None]
+) -> None:
+    """What a mode beside softmax cannot do; ``of``: its jobs."""
+    name = mode.name.lower()
+    last_visible = jobs["first_visible"].astype(np.int64) + jobs["queries"] - 1
+    causal = (jobs["flags"] & Flag.CAUSAL) != 0
+    visible = np.where(causal, np.minimum(jobs["keys"], last_visible), jobs["keys"])
+    counted = jobs["keep_values"] != 0
+    drops = np.where(counted, jobs["keep_values"] < visible, (visible > 1) & (jobs["keep_ratio"] < 1 << 16))
+    refuse(of & (jobs["lsb"] != Lsb.NEVER), "lsb", f"{name} makes one pass")
+    refuse(of & ((jobs["flags"] & Flag.ACCUMULATE) != 0), "flags", f"{name} has no probabilities to accumulate")
+    refuse(of & (jobs["value_fetch"] != ValueFetch.RESIDENT), "value_fetch", f"{name} uses all values")
+    refuse(of & drops & counted, "keep_values", f"{name} uses all values")
+    refuse(of & drops & ~counted, "keep_ratio", f"{name} uses all values")
+    most = (1 << OUTPUT_SCALE_BITS) - 1
+    refuse(of & (jobs["output_mantissa"] > most), "output_mantissa", f"at most {most}")
+    refuse(of & (jobs["output_shift"] > MAX_OUTPUT_SHIFT), "output_shift", f"at most {MAX_OUTPUT_SHIFT}")
+    if mode is Mode.DECAY:
+        refuse(of & ~causal, "flags", "decay is causal")
+        refuse(of & (jobs["decay"] >> DECAY_BITS != 0), "decay", f"at most {(1 << DECAY_BITS) - 1}")
+        refuse(of & (last_visible > MAX_LAG + 1), "first_visible", f"lags are at most {MAX_LAG}")
+    else:
+        listed = Flag.CAUSAL | Flag.KEEP_LIST
+        refuse(of & ((jobs["flags"] & listed) != 0), "flags", "linear has no mask and no keep list")
+        refuse(of & (jobs["fused"] != Fused.SINGLE), "fused", "linear has no keys to fuse")
+        refuse(of & (jobs["keys"] > jobs["head_dim"]), "keys", "linear takes at most head_dim elements")
 
 
 def jobs_of(items: Iterable[dict[str, Any]]) -> Jobs:

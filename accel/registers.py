@@ -61,6 +61,7 @@ class ErrorCode(enum.IntEnum):
     TILE_ORDER = 25, "a later tile whose rows find no sums of the last unfinished tile (of one row: the job before)"
     FUSED = 26, "two fused jobs do not follow each other with the same keys and live heads next to each other"
     MEMORY = 27, "an access to tensors or results was answered with an error; job: the next to be dispatched"
+    MODE = 28, "no such mode, or one (docs/modes.md) that cannot do what the job asks, or its scales are out of range"
 
 
 class Access(enum.Enum):

@@ -11,9 +11,8 @@ from accel.units.engine import TOKEN_BITS, EngineUnit
 from accel.units.pv import MIN_HEAD_DIM
 from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
-from rtl.job import format_layout
+from rtl.job import format_layout, log2_values_per_line
 from rtl.pv_ports import columns_layout
-from rtl.second_pass import log2_values_per_line
 from rtl.topk.row_filter import marked_layout
 from rtl.zero_eliminator import count_ones
 

@@ -248,7 +248,11 @@ class Engine(wiring.Component):
         ]
         wiring.connect(m, path.score_release, issue.score_release)
         wiring.connect(m, issue.passes, path.passes)
-        m.d.comb += [self.partial_sums.start_slot.eq(issue.query_read_slot), path.start.eq(self.partial_sums.start)]
+        m.d.comb += [
+            self.partial_sums.start_slot.eq(issue.query_read_slot),
+            path.start.eq(self.partial_sums.start),
+            path.decay.eq(issue.decay),
+        ]
         for source, target in ((issue.query, qk.query), (issue.line, qk.line)):  # never refused, so nobody listens
             m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload)]
         wiring.connect(m, qk.scores, path.scores)

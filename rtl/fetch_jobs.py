@@ -88,12 +88,13 @@ class _Cursor:
     def k_chosen(self, k_taken: Value) -> Value:
         """Whether K of the oldest job has been chosen.
 
-        Counted are the K fetches chosen beyond those of the jobs that this cursor has passed. The second job of a fused
-        pair has none of its own, and the job before it, which has been passed, has waited for theirs.
+        Counted are the K fetches chosen beyond those of the jobs that this cursor has passed. A job without keys has
+        none; nor has the second job of a fused pair one of its own, and the job before it, which has been passed, has
+        waited for theirs.
         """
         ahead = Signal(range(self.unit.job_slots + 1), name=f"{self.name}_k_ahead")
-        self.m.d.sync += ahead.eq(ahead + k_taken - (self.done & ~self.job.second))
-        return self.job.second | (ahead != 0)
+        self.m.d.sync += ahead.eq(ahead + k_taken - (self.done & self.job.fetches_k))
+        return ~self.job.fetches_k | (ahead != 0)
 
     def rows_left(self, taken: Value) -> Value:
         """Rows of the oldest job that are left; ``taken`` of them go, and with the last one the job."""
@@ -200,7 +201,7 @@ class FetchJobs(wiring.Component):
 
     def _v(self, m: Module, row: _Choice, resident: _Choice, ring: _Ring, k_taken: Value) -> None:
         unit, port = self.unit, self.v_row
-        fields = ("rows", "keys", "first_key", "list", "version", "second", "v_selected", "v_address")
+        fields = ("rows", "keys", "first_key", "list", "version", "fetches_k", "v_selected", "v_address")
         cursor = _Cursor(m, unit, "v", fields, self.dispatch.valid, self.dispatch.payload)
         m.submodules.v_rows = queue = Queue(v_row_layout(unit), unit.arch.rows_in_flight)
         job, selected = cursor.job, queue.o.payload
@@ -228,7 +229,7 @@ class FetchJobs(wiring.Component):
     def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
         unit = self.unit
         slots, lanes = unit.arch.fetcher.query_slots, unit.query_lanes
-        fields = ("rows", "second", "q_address", "q_stride", "last_tile", "sums_in", "partial_address")
+        fields = ("rows", "fetches_k", "q_address", "q_stride", "last_tile", "sums_in", "partial_address")
         cursor = _Cursor(m, unit, "q", fields, self.dispatch.valid, self.dispatch.payload)
         job, taken = cursor.job, Signal(range(lanes + 1), name="query_rows_taken")
         row, used = Signal(range(slots), name="query_row"), Signal(range(slots + 1), name="query_slots_used")
@@ -283,7 +284,7 @@ class FetchJobs(wiring.Component):
     def _k(self, m: Module, k: _Choice, ring: _Ring) -> None:
         new, row_format = self.dispatch.payload, self.format
         fields = ("keys", "first_key", "list", "version", "side", "k_msb_address")
-        cursor = _Cursor(m, self.unit, "k", fields, self.dispatch.valid & ~new.second, new)
+        cursor = _Cursor(m, self.unit, "k", fields, self.dispatch.valid & new.fetches_k, new)
         job, into, one_side = cursor.job, ring.fetch(cursor.job.keys), Signal(name="k_one_side")
         m.d.comb += [
             one_side.eq(row_format.pair & ~row_format.fused),

@@ -1,9 +1,12 @@
 """What the sequencer tells the units of an attend job, and what the units tell each other of a row."""
 
-from amaranth.hdl import ShapeLike, signed
+from amaranth.hdl import ShapeLike, Value, signed
 from amaranth.lib import data
 
+from accel.program import Mode
 from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
+from accel.units.modes import DECAY_BITS, DECAY_SUM_BITS, OUTPUT_SCALE_BITS
+from accel.units.pv import SHIFT_BITS as OUTPUT_SHIFT_BITS
 from accel.units.qk import SHIFT_BITS as SCORE_SHIFT_BITS
 from accel.units.softmax import MAXIMUM_BITS, QUOTIENT_BITS, SCALE_BITS, THRESHOLD_BITS, SoftmaxUnit
 
@@ -13,8 +16,11 @@ __all__ = [
     "KIND_Q",
     "KIND_V",
     "address_layout",
+    "decay_layout",
     "format_layout",
     "job_layout",
+    "log2_keys_per_line",
+    "log2_values_per_line",
     "lsb_request_layout",
     "pass_layout",
     "release_layout",
@@ -41,6 +47,23 @@ def sequence_bits(unit: EngineUnit) -> int:
     return line_bits(unit) + 2
 
 
+def log2_keys_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
+    """log2 of ``Arch.keys_per_line`` of the padded head dimension 2^log2_dim."""
+    return _log2_per_line(unit, unit.arch.qk.multipliers, log2_dim)
+
+
+def log2_values_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
+    """log2 of ``Arch.values_per_line`` of the padded head dimension 2^log2_dim."""
+    return _log2_per_line(unit, unit.arch.pv.multipliers, log2_dim)
+
+
+def _log2_per_line(unit: EngineUnit, multipliers: int, log2_dim: Value) -> Value:
+    log2_multipliers = multipliers.bit_length() - 1
+    log2_lanes = unit.arch.softmax.lanes.bit_length() - 1
+    halvings = range(1, min(log2_lanes, log2_multipliers) + 1)
+    return sum((log2_dim <= log2_multipliers - n for n in halvings), start=Value.cast(0))
+
+
 def format_layout() -> data.StructLayout:
     """How numbers lie in memory and on chip: the same for all jobs under way (the sequencer drains the engine to
     change it), so it is a level that every unit reads and no tag carries.
@@ -50,7 +73,7 @@ def format_layout() -> data.StructLayout:
     follows. *_atoms: memory accesses from row to row. pair: K rows of two heads lie side by side (``key_atoms`` is of
     both); output_atoms: of an output row, and of a plane of sums. fused: K of both is fetched together.
     lsb_first_crumb: where the LSB plane begins in the word, in steps of 2 bits from the top (the MSB plane's width /
-    2). k_wide, v_wide: ``EngineUnit.wide`` of what is *fetched* together.
+    2). k_wide, v_wide: ``EngineUnit.wide`` of what is *fetched* together. mode: an ``accel.program.Mode``.
     """
     return data.StructLayout(
         {
@@ -71,6 +94,7 @@ def format_layout() -> data.StructLayout:
             "value_crumbs": 1,
             "v_wide": 1,
             "output_atoms": ATOM_BITS,
+            "mode": range(max(Mode) + 1),
         }
     )
 
@@ -78,12 +102,12 @@ def format_layout() -> data.StructLayout:
 def job_layout() -> data.StructLayout:
     """An attend job as dispatched. Fields of the same name are those of :data:`accel.program.JOB`.
 
-    rows: queries * group. list: keys are positions in the keep list that is stored (else token numbers). version: which
-    of the two stored lists. second: K came with the job before (``Fused.SECOND``). side: of the pair's row, when a
-    single head of a pair is fetched or for the second of a fused pair. selecting: its rows pass through the local
-    top-k. v_selected: V is fetched per row. sums_in, sums_out: its rows take sums from memory, leave them there. A
-    later tile without sums_in takes them over on chip, a tile that is not the last one and without sums_out leaves them
-    there; then it has one row.
+    rows: queries * group. fetches_k: it has K of its own. list: keys are positions in the keep list that is stored
+    (else token numbers). version: which of the two stored lists. second: K came with the job before (``Fused.SECOND``).
+    side: of the pair's row, when a single head of a pair is fetched or for the second of a fused pair. selecting: its
+    rows pass through the local top-k. v_selected: V is fetched per row. sums_in, sums_out: its rows take sums from
+    memory, leave them there. A later tile without sums_in takes them over on chip, a tile that is not the last one and
+    without sums_out leaves them there; then it has one row.
     """
     fields: dict[str, ShapeLike] = {
         "rows": ROWS_BITS,
@@ -97,6 +121,7 @@ def job_layout() -> data.StructLayout:
         "list": 1,
         "version": 1,
         "second": 1,
+        "fetches_k": 1,
         "side": 1,
         "first_tile": 1,
         "last_tile": 1,
@@ -108,6 +133,9 @@ def job_layout() -> data.StructLayout:
         "keep_ratio": 17,
         "score_mantissa": SCALE_BITS,
         "score_shift": SCORE_SHIFT_BITS,
+        "decay": DECAY_BITS,
+        "output_mantissa": OUTPUT_SCALE_BITS,
+        "output_shift": OUTPUT_SHIFT_BITS,
         "q_address": ADDRESS_BITS,
         "q_stride": 16,
         "k_msb_address": ADDRESS_BITS,
@@ -181,6 +209,11 @@ def pass_layout(unit: EngineUnit) -> data.StructLayout:
             "k_lines": line_bits(unit) + 1,
         }
     )
+
+
+def decay_layout() -> data.StructLayout:
+    """A row's decay from key to key, and that between its query and its first key; 0 where there is none."""
+    return data.StructLayout({"step": DECAY_BITS, "start": DECAY_SUM_BITS})
 
 
 def lsb_request_layout(unit: EngineUnit) -> data.StructLayout:

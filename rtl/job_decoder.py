@@ -8,10 +8,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.numerics.quantise import PLANES, WORD_BITS
-from accel.program import JOB, Flag, Fused, Lsb, Opcode, Side, ValueFetch
+from accel.program import JOB, Flag, Fused, Lsb, Mode, Opcode, Side, ValueFetch
 from accel.registers import ERROR_CODE_BITS, ErrorCode
 from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
 from accel.units.fetcher import UNIT_BYTES
+from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, OUTPUT_SCALE_BITS
 from accel.units.sequencer import SequencerUnit
 from rtl.job import COUNT_BITS, format_layout, job_layout
 from rtl.program_reader import raw_job_layout
@@ -23,7 +24,9 @@ LIMB_BITS = ROWS_BITS // 2
 WIDTHS = (4, 6, 8, 10, 12)
 RATIO_ONE = 1 << 16
 #: Codes that a job alone can cause, the first that holds is reported.
-STATIC_CODES = tuple(c for c in ErrorCode if c in (ErrorCode.BUS, *range(ErrorCode.NO_END, ErrorCode.SHRINK)))
+STATIC_CODES = tuple(
+    c for c in ErrorCode if c in (ErrorCode.BUS, *range(ErrorCode.NO_END, ErrorCode.SHRINK), ErrorCode.MODE)
+)
 
 
 def job_bytes_layout() -> data.FlexibleLayout:
@@ -77,9 +80,9 @@ class JobDecoder(wiring.Component):
     Latency 2 cycles, one job per cycle. In the first it multiplies and adds, in the second it compares. No input
     reaches an output within the cycle.
 
-    Counts that stop nothing by being large are brought down to what means the same: first_visible to keys, keep_ratio
-    to 65536, keep_values and keep to 2^17 - 1; keys of an attend job to those that any of its rows sees, so that lines
-    are never given back before they have come.
+    Counts that stop nothing by being large are brought down to what means the same: keep_ratio to 65536, first_visible,
+    keep_values and keep to 2^17 - 1; keys of an attend job to those that any of its rows sees, so that lines are never
+    given back before they have come.
     """
 
     def __init__(self, unit: EngineUnit):
@@ -103,7 +106,6 @@ class JobDecoder(wiring.Component):
                 "rows_high": LIMB_BITS + GROUP_BITS,
                 "heads": 2 * GROUP_BITS,
                 "last_visible": 33,  # keys that the last query of a causal job sees
-                "first_visible": 32,
                 "keys": 32,
                 "end": 33,
                 "keep_values": COUNT_BITS,
@@ -144,7 +146,6 @@ class JobDecoder(wiring.Component):
             now.rows_high.eq(queries[LIMB_BITS:ROWS_BITS] * group),
             now.heads.eq((raw.head[:GROUP_BITS] + 1) * group),
             now.last_visible.eq(raw.first_visible + queries - 1),
-            now.first_visible.eq(raw.first_visible),
             now.keys.eq(raw.keys),
             now.end.eq(raw.first_key + raw.keys),
             now.keep_values.eq(_at_most(raw.keep_values, COUNT_BITS, (1 << COUNT_BITS) - 1)),
@@ -152,20 +153,23 @@ class JobDecoder(wiring.Component):
             out.halve.eq(flag(Flag.HALVE)),
             out.restart.eq(flag(Flag.RESTART)),
             out.fused.eq(raw.fused),
-            out.alone.eq(raw.group == 1),
+            out.alone.eq((raw.group == 1) & (raw.mode != Mode.LINEAR)),
             job.causal.eq(flag(Flag.CAUSAL)),
             job.accumulate.eq(flag(Flag.ACCUMULATE)),
             job.list.eq(flag(Flag.KEEP_LIST)),
             job.first_tile.eq(flag(Flag.FIRST_TILE)),
             job.last_tile.eq(flag(Flag.LAST_TILE)),
             job.second.eq(raw.fused == Fused.SECOND),
+            job.fetches_k.eq((raw.fused != Fused.SECOND) & (raw.mode != Mode.LINEAR)),
+            job.first_visible.eq(_at_most(raw.first_visible, COUNT_BITS, (1 << COUNT_BITS) - 1)),
+            job.decay.eq(Mux(raw.mode == Mode.DECAY, raw.decay, 0)),
             job.side.eq((raw.fused == Fused.SECOND) | (single & (raw.side == Side.SECOND))),
             job.v_selected.eq(raw.value_fetch == ValueFetch.SELECTED),
             job.keep_ratio.eq(_at_most(raw.keep_ratio, 17, RATIO_ONE)),
         ]
         for name in ("group", "head", "keys", "first_key", "lsb", "threshold", "score_mantissa", "score_shift",
                      "q_address", "q_stride", "k_msb_address", "k_lsb_address", "v_address", "output_address",
-                     "output_stride", "partial_address"):  # fmt: skip
+                     "output_stride", "partial_address", "output_mantissa", "output_shift"):  # fmt: skip
             m.d.comb += job[name].eq(raw[name])
 
         dim = raw.head_dim[:9]
@@ -188,6 +192,7 @@ class JobDecoder(wiring.Component):
             form.lsb_first_crumb.eq(raw.msb_bits >> 1),
             form.value_planes.eq(raw.value_bits >> 2),
             form.value_crumbs.eq(raw.value_bits[1]),
+            form.mode.eq(raw.mode),
         ]
         key_units = self._record_units(m, raw.msb_bits, plane_units, "key_units")
         value_units = self._record_units(m, raw.value_bits, plane_units, "value_units")
@@ -250,8 +255,19 @@ class JobDecoder(wiring.Component):
             ErrorCode.KEEP_VALUES: ((raw.opcode == Opcode.PRUNE_TOKENS) | (raw.opcode == Opcode.PRUNE_HEADS))
             & ~raw.keep_values.any(),
             ErrorCode.TOKENS: (raw.opcode == Opcode.TOKENS) & (raw.keys > arch.max_context),
+            ErrorCode.MODE: attend & self._wrong_mode(raw),
         }
         m.d.comb += [flags[code.name].eq(condition) for code, condition in conditions.items()]
+
+    def _wrong_mode(self, raw: data.View) -> Value:
+        """Whether there is no such mode, or it cannot do what the job asks of it (but to drop values)."""
+        some = raw.mode != Mode.SOFTMAX
+        causal, listed = (raw.flags & flag for flag in (Flag.CAUSAL, Flag.KEEP_LIST))
+        never = (raw.mode > max(Mode)) | (raw.lsb != Lsb.NEVER) | (raw.flags & Flag.ACCUMULATE).any()
+        never |= raw.output_mantissa[OUTPUT_SCALE_BITS:].any() | (raw.output_shift > MAX_OUTPUT_SHIFT)
+        never_decay = ~causal.any() | raw.decay[DECAY_BITS:].any()
+        never_linear = causal.any() | listed.any() | (raw.fused != Fused.SINGLE) | (raw.keys > raw.head_dim)
+        return some & (never | ((raw.mode == Mode.DECAY) & never_decay) | ((raw.mode == Mode.LINEAR) & never_linear))
 
     # ---- second cycle ---------------------------------------------------------------------------------------------
     def _derive(self, m: Module, first: data.View, then: data.View) -> None:
@@ -278,7 +294,6 @@ class JobDecoder(wiring.Component):
             out.keep.eq(first.keep_values),
             out.job.rows.eq(rows),
             out.job.keep_values.eq(first.keep_values),
-            out.job.first_visible.eq(Mux(first.first_visible > first.keys, first.keys, first.first_visible)),
             out.job.selecting.eq(job.v_selected | drops),
         ]
         with m.If(first.attend):
@@ -292,3 +307,7 @@ class JobDecoder(wiring.Component):
             ]
             with m.If(first.end > 1 << TOKEN_BITS):
                 m.d.comb += then.flags[ErrorCode.KEYS.name].eq(1)
+            mode = first.decoded.format.mode
+            far = (mode == Mode.DECAY) & (first.last_visible > MAX_LAG + 1)
+            with m.If((mode != Mode.SOFTMAX) & out.job.selecting | far):
+                m.d.comb += then.flags[ErrorCode.MODE.name].eq(1)

@@ -19,6 +19,7 @@ from rtl.job import job_layout, line_bits, pass_layout, release_layout, weight_l
 from rtl.pv_path import head_magnitude_layout
 from rtl.pv_ports import line_control_layout
 from rtl.pv_scaler import output_layout
+from rtl.pv_tree import row_layout
 from rtl.qk import scores_layout
 from rtl.sequencer import operation_layout
 from rtl.softmax.exponent import row_sum
@@ -71,7 +72,10 @@ def _layouts(unit: EngineUnit) -> dict[str, Fields]:
         ),
         "emitted": {},
         "accumulated": {},
-        "pv_line": {**_of(line_control_layout(unit), "weights", "count"), "last": 1},
+        "pv_line": {
+            **_of(line_control_layout(unit), "weights", "count"),
+            **_of(row_layout(array), "last", "signed", "reciprocal", "shift"),
+        },
         "row_finished": {"granules": unit.granules.bit_length(), "v_lines": lines},
         "output": _of(output_layout(array), "numbers", "last", "magnitude"),
         "head_magnitude": _of(head_magnitude_layout(unit), "head", "magnitude"),
@@ -144,7 +148,7 @@ def connect_probes(m: Module, engine: "Engine") -> None:
             {
                 "weights": issued.payload.weights,
                 "count": issued.payload["count"],
-                "last": issued.payload.row.last,
+                **{name: issued.payload.row[name] for name in ("last", "signed", "reciprocal", "shift")},
             },
         ),
         "row_finished": (

@@ -118,7 +118,7 @@ class PV(wiring.Component):
         values : M signed words; row p in words p * D to p * D + D - 1.
         weights, count : the weights of the rows, of which the first count are valid, 0..P. A weight of 0 does as well
             for a row in between.
-        row.log2_dim : log2 D, 3 or more; the same on every line of the row.
+        row.log2_dim : log2 D, 3 or more; the same on every line of the row; likewise row.signed: weights are signed.
         row.keep, row.keep_shift : read on the row's first line, every part of it. keep: the row goes on from the sums
             of the row before, which had the same D, shifted right arithmetically by keep_shift (saturated at 63) -
             the rise of the maximum from tile to tile.

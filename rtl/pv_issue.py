@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.program import Mode
 from accel.units.engine import OUTPUT_ROWS, TOKEN_BITS, EngineUnit
 from accel.units.pv import ISSUE_CYCLES, MIN_HEAD_DIM, PvArray
 from accel.units.softmax import WEIGHT_BITS
@@ -165,8 +166,11 @@ class PvIssue(wiring.Component):
         unit, bits, lanes = self.unit, sequence_bits(self.unit), self.unit.arch.topk.lanes
         array = PvArray.of(unit.arch)
         geometry = self._geometry(m)
+        weighted = self.format.mode != Mode.SOFTMAX  # signed weights, and the job's output scale
 
-        job_fields = ("rows", "keys", "v_selected", "first_tile", "sums_in", "sums_out")
+        job_fields = (
+            "rows", "keys", "v_selected", "first_tile", "sums_in", "sums_out", "output_mantissa", "output_shift",
+        )  # fmt: skip
         of_job = data.StructLayout({name: job_layout()[name].shape for name in job_fields})
         m.submodules.jobs = jobs = Queue(of_job, unit.job_slots)
         m.submodules.rows = rows = Queue(weights_layout(unit), unit.arch.rows_in_flight)
@@ -313,8 +317,8 @@ class PvIssue(wiring.Component):
                 read_line.row.carry.eq(job.sums_in),
                 read_line.row.raw.eq(job.sums_out),
                 read_line.row.keep_shift.eq(row.rise),
-                read_line.row.reciprocal.eq(row.reciprocal),
-                read_line.row.shift.eq(row["shift"]),
+                read_line.row.reciprocal.eq(Mux(weighted, job.output_mantissa, row.reciprocal)),
+                read_line.row.shift.eq(Mux(weighted, job.output_shift, row["shift"])),
             ]
         m.d.comb += [
             self.v_read.valid.eq(read),
@@ -336,6 +340,7 @@ class PvIssue(wiring.Component):
             self.line.valid.eq(valid),
             self.line.payload.eq(line),
             self.line.payload.row.log2_dim.eq(self.format.log2_dim),
+            self.line.payload.row.signed.eq(weighted),
             self.line.payload.row.head_dim.eq(self.format.head_dim),
         ]
         return m

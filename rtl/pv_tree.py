@@ -18,6 +18,7 @@ def row_layout(unit: PvArray) -> data.StructLayout:
         {
             "last": 1,
             "log2_dim": range(unit.max_head_dim.bit_length()),
+            "signed": 1,
             "keep": 1,
             "keep_shift": SHIFT_BITS,
             "reciprocal": RECIPROCAL_WORD_BITS,
@@ -67,7 +68,8 @@ class ProductTree(wiring.Component):
 
     Members
     -------
-    line : In(stream of line_layout). Weights and rows from ``count`` on carry no meaning.
+    line : In(stream of line_layout). Weights and rows from ``count`` on carry no meaning. Weights are signed words if
+        ``row.signed``, else unsigned.
     o : Out(stream of sums_layout), in the same order.
 
     Latency ``MULTIPLY_CYCLES`` + ``PvUnit.tree_levels``, one line per cycle. A line of another D than the one before
@@ -137,13 +139,13 @@ class ProductTree(wiring.Component):
         ]
         m.d.sync += tree_dim.eq(active)
 
-        weights = self._spread_weights(m)
+        weights = [Cat(w, w[-1] & line.payload.row.signed).as_signed() for w in self._spread_weights(m)]
         with m.If(line.ready):
             m.d.sync += product_valid.eq(line.valid)
         with m.If(line.ready & line.valid):
             m.d.sync += product_row.eq(line.payload.row)
             for i, product in enumerate(products):
-                weight = Cat(weights[i // MIN_HEAD_DIM], Const(0, 1)).as_signed()
+                weight = weights[i // MIN_HEAD_DIM]
                 m.d.sync += product.eq(line.payload.values[i] * weight)
 
         from_product = (product_valid & ~hold, product_row.as_value(), products)

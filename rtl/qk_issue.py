@@ -1,14 +1,17 @@
 """Control of the QK array: which row, which line, when."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.numerics.quantise import WORD_BITS
+from accel.program import Mode
 from accel.units.engine import EngineUnit
+from accel.units.modes import IDENTITY_WORD
 from accel.units.qk import SHIFT_BITS, SMALLEST_DIM, QkUnit
 from accel.units.softmax import SCALE_BITS
 from rtl.job import (
+    decay_layout,
     format_layout,
     job_layout,
     line_bits,
@@ -53,11 +56,13 @@ class QkIssue(wiring.Component):
     query_release : In. A row, in row order, became final. row_finished : In. A row, in row order, left PV.
     score_release : In(stream of release_layout, always ready). So many words of the score buffer are free again.
     passes : Out(stream of pass_layout, always ready), at t: the cycle in which a row starts and its first line issues.
+    decay : Out(decay_layout), at t of a first pass: of its row.
     query_read_enable, query_read_slot : Out, at t, to QueryBuffer; query_words : In, at t + 1, from it.
     query : Out(stream of rtl.qk.query_layout, always ready), at t + 1. Words from head_dim on are 0.
     k_read_enable, k_read_line, k_read_part, k_read_side, k_read_mask_lsb : Out, to LineMemory "k": part p of a line
-        issued at t, at t + 2 + p. k_words : In, in the cycle after, from it.
+        issued at t, at t + 2 + p, but in mode LINEAR. k_words : In, in the cycle after, from it.
     line : Out(stream of rtl.qk.line_layout, always ready): part p at t + 3 + p. count and last come with all parts.
+        In mode LINEAR key j is IDENTITY_WORD in word j and 0 in all others.
     issue_msb, issue_lsb : Out. A line of a first (second) pass issued at t: in t ... t + fold - 1, one for each part.
     busy : Out. Either.
 
@@ -92,6 +97,7 @@ class QkIssue(wiring.Component):
                 "row_finished": In(1),
                 "score_release": In(free(release_layout(unit.score_words.bit_length()))),
                 "passes": Out(free(pass_layout(unit))),
+                "decay": Out(decay_layout()),
                 "query_read_enable": Out(1),
                 "query_read_slot": Out(range(max(2, unit.arch.fetcher.query_slots))),
                 "query_words": In(data.ArrayLayout(words, unit.entry_words)),
@@ -124,6 +130,7 @@ class QkIssue(wiring.Component):
         unit = self.unit
         rest = Signal(range(max(2, self.qk.fold(unit.entry_words))))  # further cycles of the line that issues
         running = Signal()
+        self._keyless = self.format.mode == Mode.LINEAR  # lines need not come from memory
         may_start, first, second, start = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [may_start.eq((rest == 0) & ~running), start.eq(first | second)]
 
@@ -145,6 +152,7 @@ class QkIssue(wiring.Component):
             {
                 "line": line_bits(unit),
                 "number": sequence_bits(unit),
+                "place": range(unit.entry_words),  # in the row, of lines that a LINEAR row may have
                 "left": line_bits(unit) + 1,
                 "keys": self.passes.payload.keys.shape(),
                 "side": 1,
@@ -155,13 +163,16 @@ class QkIssue(wiring.Component):
         issue, last = Signal(), Signal()
         m.d.comb += [
             now.eq(state),
-            issue.eq(start | (running & (rest == 0) & (state.second | _ahead(self.k_passed, state.number)))),
+            issue.eq(
+                start | (running & (rest == 0) & (state.second | self._keyless | _ahead(self.k_passed, state.number)))
+            ),
             last.eq(now.left == 1),
         ]
         with m.If(start):
             m.d.comb += [
                 now.line.eq(chosen.row.line),
                 now.number.eq(self._number),
+                now.place.eq(0),
                 now.left.eq(chosen.row.lines),
                 now.keys.eq(chosen.row.keys),
                 now.side.eq(chosen.side),
@@ -175,6 +186,7 @@ class QkIssue(wiring.Component):
                 state.eq(now),
                 state.line.eq(Mux(wraps, 0, now.line + 1)),
                 state.number.eq(now.number + 1),
+                state.place.eq(now.place + 1),
                 state.left.eq(now.left - 1),
                 rest.eq(folds),
             ]
@@ -214,7 +226,7 @@ class QkIssue(wiring.Component):
                 & (row.first_tile | row.sums_in | (not_final == 0))
                 & (row.lines <= free_words)
                 & _ahead(self.query_passed, number)
-                & _ahead(self.k_passed, row.number)
+                & (self._keyless | _ahead(self.k_passed, row.number))
             ),
             freed.eq(Mux(self.score_release.valid, self.score_release.payload.count, 0)),
             beyond.eq(score + row.lines),
@@ -238,6 +250,7 @@ class QkIssue(wiring.Component):
             record.side.eq(row.side),
             record.mantissa.eq(row.mantissa),
             record.shift.eq(row.shift),
+            self.decay.eq(row.decay),
         ]
         return record
 
@@ -281,7 +294,9 @@ class QkIssue(wiring.Component):
         """ISSUE_CYCLES behind the issue the memory is read, part by part; one more, and the line is there."""
         per_line = format_value(self.format, {dim: self.qk.keys_per_line(dim) for dim in self.qk.dims})
         count_fields = {"count": range(self.qk.lanes + 1), "last": 1}
-        layout = data.StructLayout({"line": line_bits(self.unit), "side": 1, "mask_lsb": 1, **count_fields})
+        layout = data.StructLayout(
+            {"line": line_bits(self.unit), "place": now.place.shape(), "side": 1, "mask_lsb": 1, **count_fields}
+        )
         issued_valid, reading, valid = Signal(), Signal(), Signal()
         issued, read = Signal(layout, reset_less=True), Signal(layout, reset_less=True)
         part = Signal(self.k_read_part.shape(), reset_less=True)
@@ -292,6 +307,7 @@ class QkIssue(wiring.Component):
         with m.If(issue):
             m.d.sync += [
                 issued.line.eq(now.line),
+                issued.place.eq(now.place),
                 issued.side.eq(now.side),
                 issued.mask_lsb.eq(~now.second),
                 issued.count.eq(Mux(last & (over != 0), over, per_line)),
@@ -301,16 +317,38 @@ class QkIssue(wiring.Component):
         with m.If(issued_valid):
             m.d.sync += [read.eq(issued), part.eq(0)]
         m.d.comb += [
-            self.k_read_enable.eq(reading),
+            self.k_read_enable.eq(reading & ~self._keyless),
             self.k_read_line.eq(read.line),
             self.k_read_part.eq(part),
             self.k_read_side.eq(read.side),
             self.k_read_mask_lsb.eq(read.mask_lsb),
         ]
+        ones = Signal(self.qk.multipliers, reset_less=True)
+        m.d.sync += ones.eq(self._identity(m, read.place, part))
         m.d.sync += [valid.eq(reading), given.count.eq(read.count), given.last.eq(read.last)]
         m.d.comb += [
             self.line.valid.eq(valid),
-            self.line.payload.words.eq(self.k_words),
+            *(
+                word.eq(Mux(self._keyless, Mux(one, IDENTITY_WORD, 0), stored))
+                for word, one, stored in zip(self.line.payload.words, ones, self.k_words, strict=True)
+            ),
             self.line.payload.count.eq(given.count),
             self.line.payload.last.eq(given.last),
         ]
+
+    def _identity(self, m: Module, place: Value, part: Value) -> Value:
+        """Which words of a part of the row's line number ``place`` are those of their keys' own dimensions."""
+        qk = self.qk
+        is_place, is_part = Signal(self.unit.entry_words), Signal(1 << len(part))
+        m.d.comb += [is_place.eq(1 << place), is_part.eq(1 << part)]
+        ones: list[Value] = [Const(0, 1)] * qk.multipliers
+        for dim in qk.dims:
+            is_dim = Signal(name=f"identity_{dim}")
+            m.d.comb += is_dim.eq(self.format.log2_dim == dim.bit_length() - 1)
+            keys = qk.keys_per_line(dim)
+            for d in range(dim):  # word of key d in dimension d
+                line, key = divmod(d, keys)
+                of_part, word = divmod(key * dim + d, qk.multipliers)
+                one = is_dim & is_place[line]
+                ones[word] |= one & is_part[of_part] if qk.fold(dim) > 1 else one
+        return Cat(ones)

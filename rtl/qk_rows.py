@@ -4,10 +4,20 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.program import Mode
 from accel.units.engine import ROWS_BITS, EngineUnit
+from accel.units.modes import DECAY_BITS, DECAY_SUM_BITS, MAX_LAG
 from accel.units.qk import SHIFT_BITS, SMALLEST_DIM
 from accel.units.softmax import SCALE_BITS
-from rtl.job import COUNT_BITS, format_layout, job_layout, line_bits, pass_layout, sequence_bits
+from rtl.job import (
+    COUNT_BITS,
+    decay_layout,
+    format_layout,
+    job_layout,
+    line_bits,
+    pass_layout,
+    sequence_bits,
+)
 from rtl.sram import Sram
 
 __all__ = ["QkRows", "format_value", "k_ring", "row_layout"]
@@ -22,13 +32,13 @@ ROW_FIELDS = ("keys", "lines", "line", "kept", "ends_k", "k_lines")
 #: Fields of a job that are needed for that.
 STORED = (
     *JOB_FIELDS, "rows", "group", "keys", "causal", "first_visible", "second", "keep_values", "keep_ratio",
-    "score_mantissa", "score_shift",
+    "score_mantissa", "score_shift", "decay",
 )  # fmt: skip
 
 
 def row_layout(unit: EngineUnit) -> data.StructLayout:
     """A row that can start. Fields that pass_layout has too are those; number: running number of its first K line;
-    side: its keys are the second of a fused pair; mantissa, shift: of its score scale.
+    side: its keys are the second of a fused pair; mantissa, shift: of its score scale; decay.
     """
     of_pass = pass_layout(unit)
     return data.StructLayout(
@@ -38,6 +48,7 @@ def row_layout(unit: EngineUnit) -> data.StructLayout:
             "side": 1,
             "mantissa": SCALE_BITS,
             "shift": SHIFT_BITS,
+            "decay": decay_layout(),
         }
     )
 
@@ -119,15 +130,16 @@ class QkRows(wiring.Component):
             seen_step.eq(~seen_valid | counted_step),
         ]
 
+        self._keys = self.format.mode != Mode.LINEAR  # jobs have any
         have, last = Signal(), Signal()
         job = self._job(m, have, seen_step & last)
-        visible = self._count_rows(m, job, have & seen_step, last)
+        visible, lag = self._count_rows(m, job, have & seen_step, last)
         line, number, k_lines = self._k_lines(m, job, have & seen_step & last)
 
         # Stage 1: the keys that the row sees.
         row = row_layout(self.unit)
         to_come = {"keep_values": COUNT_BITS, "keep_ratio": RATIO_FRACTION_BITS + 1}
-        seen_layout = data.StructLayout({"row": row, **to_come})
+        seen_layout = data.StructLayout({"row": row, **to_come, "lag": range(MAX_LAG + 1)})
         seen, offered = Signal(seen_layout, reset_less=True), Signal(row, reset_less=True)
         with m.If(seen_step):
             m.d.sync += [
@@ -140,24 +152,33 @@ class QkRows(wiring.Component):
                 seen.row.side.eq(job.second),
                 seen.row.mantissa.eq(job.score_mantissa),
                 seen.row.shift.eq(job.score_shift),
-                seen.row.ends_k.eq(last & ~(self.format.fused & ~job.second)),
+                seen.row.decay.step.eq(job.decay),
+                seen.lag.eq(lag),
+                seen.row.ends_k.eq(last & ~(self.format.fused & ~job.second) & self._keys),
                 seen.row.k_lines.eq(k_lines),
             ]
-        # Stage 2: its lines, and its share of V rows.
+        # Stage 2: its lines, its share of V rows, and its lag times the decay, by halves of that.
+        half_bits = DECAY_BITS // 2
         counted = Signal(row, reset_less=True)
         wanted = Signal(COUNT_BITS + 1, reset_less=True)
         share = Signal(COUNT_BITS + 1)
         m.d.comb += share.eq(seen.row.keys * seen.keep_ratio >> RATIO_FRACTION_BITS)
+        halves = [Signal(DECAY_SUM_BITS - half_bits, name=f"lag_times_{i}", reset_less=True) for i in range(2)]
         with m.If(counted_step):
             m.d.sync += [
                 counted_valid.eq(seen_valid),
                 counted.eq(seen.row),
                 counted.lines.eq(self._lines(seen.row.keys)),
                 wanted.eq(Mux(seen.keep_values != 0, seen.keep_values, share)),
+                *(half.eq(seen.lag * seen.row.decay.step.word_select(i, half_bits)) for i, half in enumerate(halves)),
             ]
-        # Stage 3: at least one of them, at most what there is.
+        # Stage 3: at least one of the V rows, at most what there is.
         with m.If(step):
-            m.d.sync += [self.row.valid.eq(counted_valid), offered.eq(counted)]
+            m.d.sync += [
+                self.row.valid.eq(counted_valid),
+                offered.eq(counted),
+                offered.decay.start.eq(halves[0] + (halves[1] << half_bits)),
+            ]
             with m.If(wanted == 0):
                 m.d.sync += offered.kept.eq(1)
             with m.Elif(wanted > counted.keys):
@@ -191,8 +212,10 @@ class QkRows(wiring.Component):
         ]
         return data.View(stored, jobs.read_data)
 
-    def _count_rows(self, m: Module, job: data.View, leaves: Value, last: Signal) -> Value:
-        """Through the rows of the job: its group's members of one query, then those of the next."""
+    def _count_rows(self, m: Module, job: data.View, leaves: Value, last: Signal) -> tuple[Value, Value]:
+        """Through the rows of the job: its group's members of one query, then those of the next. Returns the keys that
+        the row sees, and the lag of the first.
+        """
         ordinal, member = Signal(ROWS_BITS, init=1), Signal(9, init=1)
         query = Signal(ROWS_BITS)
         m.d.comb += last.eq(ordinal == job.rows)
@@ -207,7 +230,7 @@ class QkRows(wiring.Component):
             sees.eq(job.first_visible + query),
             visible.eq(Mux(job.causal & (sees < job.keys), sees, job.keys)),
         ]
-        return visible
+        return visible, (sees - 1)[: MAX_LAG.bit_length()]
 
     def _k_lines(self, m: Module, job: data.View, leaves: Value) -> tuple[Value, Value, Value]:
         """Ring line and running number of the job's first key, and its lines. Jobs follow each other, but the second of
@@ -223,7 +246,7 @@ class QkRows(wiring.Component):
             ring.eq(k_ring(unit, self.format)),
             beyond.eq(next_line + k_lines),
         ]
-        with m.If(leaves & ~job.second):
+        with m.If(leaves & ~job.second & self._keys):
             m.d.sync += [
                 shared_line.eq(next_line),
                 shared_number.eq(next_number),

@@ -1,17 +1,28 @@
 """Progressive quantisation: a pass whose maximum is known becomes a final row or asks for its LSB plane."""
 
-from amaranth.hdl import Module, Mux, ShapeLike, Signal, signed
+from amaranth.hdl import Const, Module, Mux, ShapeLike, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.numerics.softmax import NO_MAXIMUM
-from accel.program import Lsb
+from accel.program import Lsb, Mode
 from accel.units.engine import EngineUnit
+from accel.units.modes import DECAY_FRACTION_BITS, DECAY_SUM_BITS, TABLE_INPUT_BITS
 from accel.units.qk import QkUnit
 from accel.units.softmax import MAXIMUM_BITS, THRESHOLD_BITS, SoftmaxUnit
-from rtl.job import line_bits, lsb_request_layout, pass_layout, release_layout
+from rtl.job import (
+    decay_layout,
+    format_layout,
+    line_bits,
+    log2_keys_per_line,
+    lsb_request_layout,
+    pass_layout,
+    release_layout,
+)
 from rtl.qk import scores_layout
+from rtl.softmax.adders import compress
+from rtl.softmax.decay import GONE
 from rtl.softmax.exponent import row_sum, score_line
 from rtl.softmax.reciprocal import final_row
 from rtl.stream import Queue
@@ -23,6 +34,21 @@ _FINAL_FIELDS = (
     "row", "keys", "lines", "score", "kept", "first_key", "list", "version", "selecting", "v_selected", "accumulate",
     "first_tile", "sums_in",
 )  # fmt: skip
+
+
+def _signed_digits(number: int) -> tuple[list[int], list[int]]:
+    """Powers of two to add and to take away so that -number comes out, few of them: 7 is 8 - 1."""
+    added: list[int] = []
+    taken: list[int] = []
+    bit = 0
+    while number:
+        if number & 1:
+            down = number & 3 == 3
+            (added if down else taken).append(bit)
+            number += 1 if down else -1
+        number >>= 1
+        bit += 1
+    return added, taken
 
 
 def final_layout(unit: EngineUnit) -> data.StructLayout:
@@ -46,11 +72,14 @@ class Requant(wiring.Component):
 
     Members
     -------
+    format : In(format_layout). A level; changes only when nothing is under way.
     passes : In(stream of pass_layout, always ready). At the pass's first issue; scores come in the same order, at least
         three cycles later. At most one pass per row is under way.
     start : In(final_row). With a pass that has ``sums_in``: what it starts from.
+    decay : In(decay_layout). With a pass, in the modes that use it.
     scores : In(stream of QK's scores_layout, always taken).
-    lines : Out(stream of score_line), never refused: the scores with their row's start, in the same cycle.
+    lines : Out(stream of score_line), never refused: the scores with their row's start and their decays, in the same
+        cycle.
     sums : In(stream of row_sum, always taken): the decision of the oldest pass, in this cycle, d.
     lsb_request : Out(stream of lsb_request_layout, always ready). At d of a first pass, if lsb is ALWAYS, or TEST and
         the row is flat.
@@ -67,8 +96,10 @@ class Requant(wiring.Component):
         self.unit, self.softmax = unit, SoftmaxUnit.of(unit.arch)
         super().__init__(
             {
+                "format": In(format_layout()),
                 "passes": In(stream.Signature(pass_layout(unit), always_ready=True)),
                 "start": In(final_row(self.softmax)),
+                "decay": In(decay_layout()),
                 "scores": In(stream.Signature(scores_layout(QkUnit.of(unit.arch)))),
                 "lines": Out(stream.Signature(score_line(self.softmax))),
                 "sums": In(stream.Signature(row_sum(self.softmax))),
@@ -93,7 +124,11 @@ class Requant(wiring.Component):
         rows = unit.arch.rows_in_flight
         fields = ("row", "second", "first_tile", "sums_in", "threshold")
         waiting = data.StructLayout(
-            {**{name: pass_layout(unit)[name].shape for name in fields}, "start": final_row(self.softmax)}
+            {
+                **{name: pass_layout(unit)[name].shape for name in fields},
+                "start": final_row(self.softmax),
+                "decay": decay_layout(),
+            }
         )
         m.submodules.starting = queue = Queue(waiting, rows)
         head = queue.o.payload
@@ -101,6 +136,7 @@ class Requant(wiring.Component):
             queue.i.valid.eq(self.passes.valid),
             *(queue.i.payload[name].eq(self.passes.payload[name]) for name in fields),
             queue.i.payload.start.eq(self.start),
+            queue.i.payload.decay.eq(self.decay),
         ]
 
         # Read in the cycle in which the queue's head is known: one row may start in every cycle.
@@ -128,6 +164,7 @@ class Requant(wiring.Component):
         maximum = Signal(signed(MAXIMUM_BITS), reset_less=True)
         total = Signal(self.softmax.total_bits, reset_less=True)
         threshold = Signal(THRESHOLD_BITS, reset_less=True)
+        decay = Signal(decay_layout(), reset_less=True)
         m.d.comb += [
             queue.o.ready.eq(~loaded | (scores.valid & first)),
             keep.en.eq(queue.o.ready & queue.o.valid & ~head.second),
@@ -138,6 +175,7 @@ class Requant(wiring.Component):
                 maximum.eq(Mux(head.first_tile, NO_MAXIMUM, start.maximum)),
                 total.eq(Mux(head.first_tile, 0, start.total)),
                 threshold.eq(head.threshold),
+                decay.eq(head.decay),
             ]
         with m.If(scores.valid):
             m.d.sync += first.eq(scores.payload.last)
@@ -150,7 +188,36 @@ class Requant(wiring.Component):
             line.start_maximum.eq(maximum),
             line.start_total.eq(total),
             line.threshold.eq(threshold),
+            line.weighing.eq(self.format.mode != Mode.SOFTMAX),
         ]
+        self._decay(m, decay, first)
+
+    def _decay(self, m: Module, of_row: data.View, first: Value) -> None:
+        """The decay between the row's query and each key of a line; it falls from key to key, and from line to line."""
+        scores, line = self.scores, self.lines.payload
+        running, now = Signal(decay_layout(), reset_less=True), Signal(decay_layout())
+        m.d.comb += now.eq(Mux(first, of_row.as_value(), running.as_value()))
+        with m.If(scores.valid):
+            m.d.sync += [
+                running.step.eq(now.step),
+                running.start.eq(now.start - (now.step << log2_keys_per_line(self.unit, self.format.log2_dim))),
+            ]
+        for lane in range(self.softmax.lanes):
+            added, taken = _signed_digits(lane)
+            numbers: list[Value] = [now.start, *(now.step << bit for bit in added)]
+            for bit in taken:
+                opposite = Signal(DECAY_SUM_BITS, name=f"opposite_{lane}_{bit}")
+                m.d.comb += opposite.eq(-1 - (now.step << bit))
+                numbers.append(opposite)
+            if taken:
+                numbers.append(Const(len(taken), DECAY_SUM_BITS))
+            total = Signal(DECAY_SUM_BITS, name=f"decay_{lane}")
+            m.d.comb += total.eq(sum(compress(m, numbers, DECAY_SUM_BITS)))
+            whole = total[DECAY_FRACTION_BITS:]
+            m.d.comb += [
+                line.decay_fractions[lane].eq(total[DECAY_FRACTION_BITS - TABLE_INPUT_BITS : DECAY_FRACTION_BITS]),
+                line.decay_shifts[lane].eq(Mux(whole < GONE, whole, GONE)),
+            ]
 
     def _decide(self, m: Module) -> None:
         """The oldest pass meets its sum."""

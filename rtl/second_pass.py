@@ -7,7 +7,15 @@ from amaranth.lib.wiring import In, Out
 
 from accel.units.engine import TOKEN_BITS, EngineUnit
 from accel.units.softmax import MAXIMUM_BITS, NORMALISE_READ_CYCLES, SoftmaxUnit
-from rtl.job import format_layout, pass_layout, release_layout, weight_line_layout, weights_layout
+from rtl.job import (
+    format_layout,
+    log2_keys_per_line,
+    log2_values_per_line,
+    pass_layout,
+    release_layout,
+    weight_line_layout,
+    weights_layout,
+)
 from rtl.requant import final_layout
 from rtl.softmax.exponent import exponent_line
 from rtl.softmax.normalise import weight_line
@@ -17,8 +25,6 @@ from rtl.stream import Queue
 
 __all__ = [
     "SecondPass",
-    "log2_keys_per_line",
-    "log2_values_per_line",
     "place_layout",
     "select_layout",
     "token_read_signature",
@@ -27,23 +33,6 @@ __all__ = [
 #: Selecting rows between the start of their second pass and their last word out of the top-k: its source banks.
 SELECTING_ROWS = 2
 _FURTHEST_RISE = 63  # shifts any sum out
-
-
-def log2_keys_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
-    """log2 of ``Arch.keys_per_line`` of the padded head dimension 2^log2_dim."""
-    return _log2_per_line(unit, unit.arch.qk.multipliers, log2_dim)
-
-
-def log2_values_per_line(unit: EngineUnit, log2_dim: Value) -> Value:
-    """log2 of ``Arch.values_per_line`` of the padded head dimension 2^log2_dim."""
-    return _log2_per_line(unit, unit.arch.pv.multipliers, log2_dim)
-
-
-def _log2_per_line(unit: EngineUnit, multipliers: int, log2_dim: Value) -> Value:
-    log2_multipliers = multipliers.bit_length() - 1
-    log2_lanes = unit.arch.softmax.lanes.bit_length() - 1
-    halvings = range(1, min(log2_lanes, log2_multipliers) + 1)
-    return sum((log2_dim <= log2_multipliers - n for n in halvings), start=Value.cast(0))
 
 
 def place_layout(unit: EngineUnit) -> data.StructLayout:

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.program import Fused, Opcode
+from accel.program import Fused, Mode, Opcode
 from accel.registers import ERROR_CODE_BITS, ERROR_JOB_BITS, ErrorCode
 from accel.units.engine import ADDRESS_BITS, RAW_JOBS, ROWS_BITS, EngineUnit
 from accel.units.sequencer import StateOperation
@@ -257,7 +257,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += code.eq(ErrorCode.TILE_ORDER)
             with m.Elif(job.list & self._stored):
                 m.d.comb += code.eq(Mux(front.end > self.list_length, ErrorCode.KEEP_LIST, ErrorCode.NONE))
-            with m.Elif(front.end > self.live):
+            with m.Elif((front.end > self.live) & (front.format.mode != Mode.LINEAR)):
                 with m.If(job.list):
                     m.d.comb += code.eq(ErrorCode.KEEP_LIST)
                 with m.Elif(job.accumulate | self.live.any()):

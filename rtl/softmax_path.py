@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from accel.units.engine import EngineUnit
 from accel.units.softmax import SoftmaxUnit
-from rtl.job import format_layout
+from rtl.job import decay_layout, format_layout
 from rtl.local_values import LocalValues
 from rtl.requant import Requant
 from rtl.second_pass import SecondPass
@@ -31,7 +31,7 @@ class SoftmaxPath(wiring.Component):
     Members
     -------
     format : In(format_layout). A level; changes only when nothing is under way.
-    passes, start, scores, lsb_request, query_release, k_release : as of :class:`rtl.requant.Requant`.
+    passes, start, decay, scores, lsb_request, query_release, k_release : as of :class:`rtl.requant.Requant`.
     score_release, weights, token_read, line, ring_release : as of :class:`rtl.second_pass.SecondPass`.
     v_row, emitted, dense_lines, columns, select_busy, ring_read, ring_items, kept_read : as of
         :class:`rtl.local_values.LocalValues`.
@@ -50,6 +50,7 @@ class SoftmaxPath(wiring.Component):
         ports = {
             "format": In(format_layout()),
             "start": self.requant.signature.members["start"],
+            "decay": In(decay_layout()),
             "softmax_busy": Out(1),
         }
         for part, names in self._parts():
@@ -86,7 +87,9 @@ class SoftmaxPath(wiring.Component):
             wiring.connect(m, source, target)
         m.d.comb += [
             second.format.eq(self.format),
+            requant.format.eq(self.format),
             requant.start.eq(self.start),
+            requant.decay.eq(self.decay),
             local.format.eq(self.format),
             second.passes.valid.eq(self.passes.valid),
             second.passes.payload.eq(self.passes.payload),

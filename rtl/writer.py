@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from accel.errors import UserError
+from accel.program import Mode
 from accel.units.engine import ADDRESS_BITS, OUTPUT_ROWS, SETTLING_ROWS, EngineUnit
 from accel.units.pv import PARTIAL_PLANES, PvArray
 from accel.units.softmax import OUTPUT_BITS
@@ -106,7 +107,7 @@ class Writer(wiring.Component):
     weights : In(stream of weights_layout), never refused: of each row, before its first item; maximum and total are
         used.
     head_magnitude : Out(stream), in the cycle of a row's last item: the head it belongs to and its magnitude. Only for
-        rows of a last tile.
+        rows of a last tile; not in mode LINEAR, whose rows are of no head.
     write : Out(AXI4 write master). One beat per access; AW and W are offered in the same cycle, and an access is taken
         when both are. Addresses must be multiples of the access.
     row_written : Out. Pulse in the cycle after a row's last access was taken; a row that is dropped takes one cycle.
@@ -215,7 +216,7 @@ class Writer(wiring.Component):
         ends_job = row + 1 == front.rows
         m.d.comb += [
             jobs.o.ready.eq(complete & ends_job),
-            self.head_magnitude.valid.eq(complete & front.last_tile),
+            self.head_magnitude.valid.eq(complete & front.last_tile & (self.format.mode != Mode.LINEAR)),
             self.head_magnitude.payload.head.eq(front.first_head + member),
             self.head_magnitude.payload.magnitude.eq(self.outputs.payload.magnitude),
         ]

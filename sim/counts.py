@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.arch import Arch
+from accel.program import Mode
 from accel.units.importance import TOKEN_SCORE_BITS
 from accel.units.softmax import EXPONENT_BITS, MAXIMUM_BITS
 from sim.engine import Timing
@@ -40,7 +41,9 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "v": (_sum((rows["kept"] * job["v_atoms"])[chosen]) + _sum((jobs["keys"] * jobs["v_atoms"])[resident])) * atom,
         "weights": 0,
     }
-    k_heads = np.bincount(jobs["kset"], weights=jobs["keys"] * jobs["head_dim"] * source["msb_bits"])
+    has_k, softmax = jobs["kset"] >= 0, source["mode"] == Mode.SOFTMAX
+    of_k, row_has_k = jobs[has_k], has_k[rows["job"]]
+    k_heads = np.bincount(of_k["kset"], weights=(of_k["keys"] * of_k["head_dim"] * source["msb_bits"][has_k]))
     useful = {
         "q": _sum(dims) * arch.value_bits // 8,
         "k_msb": _sum(k_heads) // 8,
@@ -69,16 +72,21 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "macs": {"qk": _sum(passes * dims), "pv": _sum(rows["kept"] * dims)},
         "issue_cycles": timing.issue_cycles,
         "sram_read_bytes": {
-            "k": _sum(passes * dims) * word // 8,
+            "k": _sum((passes * dims)[row_has_k]) * word // 8,
             "v": _sum(rows["kept"] * dims) * word // 8,
             "score": (_sum(rows["keys"]) * EXPONENT_BITS + _sum(rows["lines"]) * MAXIMUM_BITS) // 8,
         },
         "sram_write_bytes": {
-            "k": (_sum(jobs["keys"] * jobs["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
+            "k": (_sum(of_k["keys"] * of_k["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
             "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident])) * word // 8,
             "score": (exponents * EXPONENT_BITS + _sum(rows["lines"] * (1 + rows["lsb"])) * MAXIMUM_BITS) // 8,
         },
-        "softmax": {"exponentials": exponents, "reciprocals": len(rows), "normalisations": _sum(rows["keys"])},
+        # In modes without a softmax a key takes one power of two as well, and one product with it; no row a reciprocal.
+        "softmax": {
+            "exponentials": exponents,
+            "reciprocals": _sum(softmax[rows["job"]]),
+            "normalisations": _sum(rows["keys"]),
+        },
         "topk": {
             "selections": _sum(rows["select"] > 0),
             "elements": recorded.local_elements + recorded.prune_elements,

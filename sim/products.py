@@ -5,7 +5,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from accel.numerics.attention import normalise_output
+from accel.program import Mode
 from accel.units.softmax import SCORE_BITS
+from sim.modes import identity_scores
 from sim.recorded import Int, JobTensors
 
 _TOP_SCORE = (1 << (SCORE_BITS - 1)) - 1
@@ -26,10 +28,13 @@ class Operands:
 
     def scores(self, q: NDArray[np.int16], keys: int, job: NDArray, *, full: bool = False) -> Int:
         """Log2-unit scores int64 (rows, keys) of the first ``keys`` keys, with one plane or both."""
+        scale = int(job["score_mantissa"]), int(job["score_shift"])
+        if job["mode"] == Mode.LINEAR:
+            return _scaled(identity_scores(q, keys), *scale)
         if full and self._full is None:
             self._full = self._tensors.k_full[self._at].astype(np.float64)
         k = self._full if full and self._full is not None else self._msb
-        return _scaled(q.astype(np.float64) @ k[:keys].T, int(job["score_mantissa"]), int(job["score_shift"]))
+        return _scaled(q.astype(np.float64) @ k[:keys].T, *scale)
 
 
 @njit(cache=True)

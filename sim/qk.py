@@ -57,7 +57,8 @@ def issue(
             row = rows[r]
             if r - finished >= m.rows_in_flight or r >= passed.q_passed:
                 return
-            if s.score_used + row.lines > m.score_lines or ksets[jobs[row.job].kset].pending >= passed.k_passed:
+            kset = jobs[row.job].kset
+            if s.score_used + row.lines > m.score_lines or (kset >= 0 and ksets[kset].pending >= passed.k_passed):
                 return
             if row.alone and passed.q_released < r:  # its sums go on from those of the row before
                 return
@@ -70,7 +71,7 @@ def issue(
     job = jobs[rows[s.row].job]
     if s.second:
         s.lsb_issues += job.qk_fold
-    elif ksets[job.kset].pending + s.line < passed.k_passed:
+    elif job.kset < 0 or ksets[job.kset].pending + s.line < passed.k_passed:
         s.msb_issues += job.qk_fold
     else:
         return

@@ -17,9 +17,9 @@ def decide(q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndar
     if fs.q_released < rows.shape[0] and time[fs.q_released].final < t:
         r = fs.q_released
         fs.q_released = r + 1
-        kset = ksets[jobs[rows[r].job].kset]
-        if kset.last_row == r:
-            fs.k_used -= kset.lines
+        kset = jobs[rows[r].job].kset
+        if kset >= 0 and ksets[kset].last_row == r:
+            fs.k_used -= ksets[kset].lines
     if s.decide_head < s.decide_tail:
         r = q.decide[s.decide_head]
         if time[r].decided <= t:

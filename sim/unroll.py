@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.layout import partial_stride_bytes
 from accel.lower.partials import transit
-from accel.program import Flag, Fused, Jobs, Side, ValueFetch
+from accel.program import Flag, Fused, Jobs, Mode, Side, ValueFetch
 from accel.units.engine import OUTPUT_ROWS, PROGRAM_LATENCY_CYCLES, RAW_JOBS, EngineUnit
 from accel.units.fetcher import (
     JOB_START_CYCLES,
@@ -164,9 +164,9 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     out["lsb_stride"] = _strides(dims, jobs["lsb_bits"].astype(np.int64), single, atom)
     out["v_atoms"], out["lsb_atoms"] = out["v_stride"] // atom, out["lsb_stride"] // atom
 
-    second = jobs["fused"] == Fused.SECOND
-    out["kset"] = np.cumsum(~second) - 1
-    lead = np.flatnonzero(~second)
+    fetches_k = (jobs["fused"] != Fused.SECOND) & (jobs["mode"] != Mode.LINEAR)
+    out["kset"] = np.where(jobs["mode"] == Mode.LINEAR, -1, np.cumsum(fetches_k) - 1)
+    lead = np.flatnonzero(fetches_k)
     heads = np.where(jobs["fused"][lead] == Fused.FIRST, 2, 1).astype(np.int64)
     ksets = records(KSET, len(lead))
     ksets["first_job"], ksets["base"], ksets["keys"] = lead, jobs["k_msb_address"][lead], keys[lead]
@@ -183,7 +183,8 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     )
     out["fresh"] = _fresh(jobs)
     ksets["fresh"] = out["fresh"][lead]
-    last_job = np.concatenate([lead[1:], [len(jobs)]]) - 1
+    last_job, having_k = np.zeros_like(lead), np.flatnonzero(out["kset"] >= 0)
+    np.maximum.at(last_job, out["kset"][having_k], having_k)
     ksets["last_row"] = first_row[last_job] + per_job[last_job] - 1
     ksets["pending"] = pending.take(ksets["keys"], ksets["keys_per_line"], accesses(ksets["mask"]))
 
@@ -231,7 +232,7 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
 
 def _fresh(jobs: Jobs) -> NDArray[np.bool_]:
     """Jobs of another format than the one before, as :func:`rtl.job.format_layout` has it."""
-    columns = [jobs[name].astype(np.int64) for name in ("head_dim", "msb_bits", "lsb_bits", "value_bits")]
+    columns = [jobs[name].astype(np.int64) for name in ("head_dim", "msb_bits", "lsb_bits", "value_bits", "mode")]
     fused = jobs["fused"] != Fused.SINGLE
     formats = np.stack([*columns, fused, fused | (jobs["side"] != Side.ALONE)], axis=1)
     return np.concatenate([[True], (np.diff(formats, axis=0) != 0).any(axis=1)])[: len(jobs)]

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.layout import partial_stride_bytes
-from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch
+from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch
 from accel.units import implementation
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
 from accel.units.softmax import WEIGHT_BITS
 from accel.units.topk import TopKUnit
+from sim import modes
 from sim.importance import add_head, add_tokens
 from sim.local_values import column_issues, emit_cycles, joined_kept, kept_counts, mask_weights, pack_visible
 from sim.products import Operands, normalise_rows
@@ -122,7 +123,7 @@ class Executor:
                 rec.token_entries += len(self.keep)
             return self.keep[first:end], self._list_at + first
         # With no live tokens the context is longer than the token state and attended to without it.
-        if end > self.live and (self.live or job["flags"] & Flag.ACCUMULATE):
+        if end > self.live and (self.live or job["flags"] & Flag.ACCUMULATE) and job["mode"] != Mode.LINEAR:
             raise UserError(f"job with keys {first} to {end - 1}: {self.live} tokens are alive")
         if end > self._dense_len:
             self._dense_at, self._dense_len = rec.token_entries, max(end, self.live)
@@ -146,9 +147,8 @@ class Executor:
         per_job = (jobs["queries"].astype(np.int64) * jobs["group"]).astype(np.int64)
         in_job = np.concatenate([np.arange(n) for n in per_job])
         rows, keys = len(in_job), len(tokens)
-        visible = np.full(rows, keys, np.int64)
-        if flags & Flag.CAUSAL:
-            visible = np.minimum(keys, int(job["first_visible"]) + in_job // group)
+        sees = int(job["first_visible"]) + in_job // group
+        visible = np.minimum(keys, sees) if flags & Flag.CAUSAL else np.full(rows, keys, np.int64)
         self.recorded.jobs.append(jobs)
         self.recorded.job_ids.extend([at] * len(jobs))
         self.recorded.rows += rows
@@ -174,7 +174,10 @@ class Executor:
         outputs, after = [], []
         for p, scores in zip(pieces, scored, strict=True):
             seen, sums = visible[p], before.part(p)
-            soft = self.softmax.rows(scores, seen, lanes, sums.maximum, sums.total)
+            if job["mode"] == Mode.SOFTMAX:
+                soft = self.softmax.rows(scores, seen, lanes, sums.maximum, sums.total)
+            else:
+                soft = modes.rows(job, scores, seen, sees[p])
             second = always[p].copy()
             if test[p].any():
                 second |= test[p] & self.softmax.is_flat(soft.largest, soft.total, int(job["threshold"]))
@@ -206,7 +209,7 @@ class Executor:
             return None
         out = np.concatenate(outputs) if outputs else np.zeros((0, dim), np.int64)
         first_head = int(job["head"]) * group
-        for member in range(group):
+        for member in range(group if job["mode"] != Mode.LINEAR else 0):
             add_head(self.head_scores, first_head + member, out[member::group].ravel())
         return out
 
@@ -296,12 +299,15 @@ class Executor:
 
     def _alive(self, jobs: Jobs) -> NDArray[np.bool_]:
         """Jobs of heads that are not pruned; heads that share K and V stay together."""
-        return (jobs["group"] > 1) | np.isin(jobs["head"], self.live_heads)
+        return (jobs["group"] > 1) | (jobs["mode"] == Mode.LINEAR) | np.isin(jobs["head"], self.live_heads)
 
 
 def _same_keys(a: NDArray, b: NDArray) -> bool:
     """Whether two attend jobs can be drawn in one go."""
-    same = ("opcode", "keys", "first_key", "head_dim", "value_fetch", "queries", "group", "first_visible", "threshold")
+    same = (
+        "opcode", "keys", "first_key", "head_dim", "value_fetch", "queries", "group", "first_visible", "threshold",
+        "mode",
+    )  # fmt: skip
     alike = Flag.KEEP_LIST | Flag.CAUSAL | Flag.FIRST_TILE | Flag.LAST_TILE
     return (
         all(a[name] == b[name] for name in same)

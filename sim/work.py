@@ -39,8 +39,8 @@ JOB = integers(
     lsb_base lsb_stride lsb_atoms
     """
 )
-"""One attend job. ``v_pending``, ``v_lines``: of resident V; ``drain``: cycles of the output scaler per row;
-``k_line``: where its K begins in the ring, known when it is fetched.
+"""One attend job. ``kset``: -1 where no K is fetched; ``v_pending``, ``v_lines``: of resident V; ``drain``: cycles of
+the output scaler per row; ``k_line``: where its K begins in the ring, known when it is fetched.
 """
 
 ROW = integers(

@@ -11,7 +11,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.records import pack_lsb, pack_rows
 from accel.numerics.quantise import WORD_BITS, split_planes
-from accel.program import Flag, Fused, Jobs, Opcode, Side
+from accel.program import Flag, Fused, Jobs, Mode, Opcode, Side
 from accel.units.fetcher import record_bytes, row_stride_bytes
 from accel.units.softmax import OUTPUT_BITS
 
@@ -124,9 +124,10 @@ def memory_image(arch: Arch, jobs: Jobs, tensors: Sequence[Tensors]) -> Memory:
         if of.q.shape != (rows, dim) or {of.k_msb.shape[1:], of.k_full.shape[1:], of.v.shape[1:]} != {(dim,)}:
             raise UserError(f"memory image: {where}: tensors must be of {rows} rows and {dim} dimensions")
         image.place(f"{where}, q", int(job["q_address"]), int(job["q_stride"]), pack_rows(of.q, WORD_BITS))
-        if _new(placed, int(job["k_msb_address"]) + _side(job), of.k_msb):
+        has_k = job["mode"] != Mode.LINEAR
+        if has_k and _new(placed, int(job["k_msb_address"]) + _side(job), of.k_msb):
             _place_msb(image, f"{where}, k_msb", job, _stored(where, "k_msb", of.k_msb, msb_bits), atom)
-        if lsb_bits and _new(placed, int(job["k_lsb_address"]), of.k_full):
+        if has_k and lsb_bits and _new(placed, int(job["k_lsb_address"]), of.k_full):
             full = _stored(where, "k_full", of.k_full, msb_bits + lsb_bits)
             upper, lower = split_planes(full, lsb_bits)
             if (upper != _stored(where, "k_msb", of.k_msb, msb_bits)).any():

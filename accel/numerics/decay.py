@@ -22,6 +22,7 @@ from accel.units.modes import (
     DECAY_WORD_EXPONENT_BITS,
     DECAY_WORD_MANTISSA_BITS,
     DECAY_WORD_UNIT_SHIFT,
+    MAX_OUTPUT_SHIFT,
     OUTPUT_SCALE_BITS,
     SIGNED_WEIGHT_BITS,
     TABLE_INPUT_BITS,
@@ -113,7 +114,7 @@ def output_scale(real: float) -> tuple[int, int]:
         UserError: not positive, or outside of what the output scaler can do.
     """
     mantissa, shift = encode_scale(real * 2.0**OUTPUT_SHIFT, OUTPUT_SCALE_BITS)
-    if mantissa == 0 or OUTPUT_SHIFT + shift > 62:
+    if mantissa == 0 or shift > MAX_OUTPUT_SHIFT:
         raise UserError(f"output scale {real}: must be 2^-44 or more")
     return mantissa, shift
 

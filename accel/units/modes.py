@@ -19,7 +19,7 @@ output scale          17-bit mantissa, shift                       in place of a
 ====================  ===========================================  ================================================
 """
 
-from accel.units.pv import RECIPROCAL_WORD_BITS
+from accel.units.pv import OUTPUT_SHIFT, RECIPROCAL_WORD_BITS
 from accel.units.softmax import SCORE_BITS, SCORE_FRACTION_BITS
 
 SIGNED_WEIGHT_BITS = 12
@@ -37,6 +37,10 @@ DECAY_WORD_EXPONENT_BITS = 4
 DECAY_WORD_UNIT_SHIFT = 1
 #: Bits that a weight loses of a 22-bit score: what is below the PV array's operand.
 DECAY_WEIGHT_SHIFT = SCORE_BITS - SIGNED_WEIGHT_BITS
+#: Largest distance between query and key; a context has 2^16 tokens at most.
+MAX_LAG = (1 << 16) - 1
+#: Integer and fraction bits of lag times decay exponent.
+DECAY_SUM_BITS = DECAY_BITS + MAX_LAG.bit_length()
 
 # ---- state -------------------------------------------------------------------------------------------------------
 STATE_BITS = 24
@@ -53,7 +57,11 @@ PEAK = 1 << (STATE_BITS - 2)
 LINEAR_ROWS = 128
 #: Largest x word of a bias row: a power of two, so that bias words are exact multiples of accumulator units.
 BIAS_X_MAX = 1 << 10
+#: What the one word of key j is, so that scores are x with as many bits behind it as a weight loses of a score.
+IDENTITY_WORD = 1 << DECAY_WEIGHT_SHIFT
 OUTPUT_SCALE_BITS = RECIPROCAL_WORD_BITS
+#: Of a job's output scale: the whole shift, with that of the scaler, is at most 62.
+MAX_OUTPUT_SHIFT = 62 - OUTPUT_SHIFT
 
 # ---- scan --------------------------------------------------------------------------------------------------------
 SCAN_WORD_BITS = 16  # of a state as it is read: the upper part of its 24 bits

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from accel.program import Flag, Opcode
+from accel.program import Flag, Mode, Opcode
 from accel.units.pv import ISSUE_CYCLES, NORMALISE_CYCLES
 from accel.units.sequencer import StateOperation
-from accel.units.softmax import STORE_CYCLES
+from accel.units.softmax import STORE_CYCLES, WEIGHT_BITS
 from accel.verify.compare import Prediction
 from accel.verify.golden import Pass
 from sim.fetcher import KIND_K, KIND_LSB, KIND_Q, KIND_V
@@ -193,18 +193,22 @@ class _Boundaries:
         late = int(self.m["reciprocal"]) - STORE_CYCLES
         for row, t in zip(self.golden, self.time["final"], strict=True):
             found = row.result.softmax
-            content = {"maximum": found.state.maximum, "reciprocal": found.reciprocal, "shift": found.shift}
+            content: Content = {"maximum": found.state.maximum}
+            if row.mode is Mode.SOFTMAX:
+                content |= {"reciprocal": found.reciprocal, "shift": found.shift}
             yield t + late, content
 
     def second_pass(self) -> Transfers:
         for r, (row, golden) in enumerate(zip(self.rows, self.golden, strict=True)):
             found = golden.result.softmax
             content = {"keys": int(row["keys"]), "kept": int(row["kept"]), "selecting": int(row["select"] >= 0)}
+            if golden.mode is Mode.SOFTMAX:
+                content |= {"reciprocal": found.reciprocal, "shift": found.shift}
             if golden.before is not None:
                 content["rise"] = min(found.state.maximum - golden.before.maximum, 63)
             else:
                 content["rise"] = 0
-            yield self.time["pass2_start"][r], {**content, "reciprocal": found.reciprocal, "shift": found.shift}
+            yield self.time["pass2_start"][r], content
 
     def weight_line(self) -> Transfers:
         for r, golden in enumerate(self.golden):
@@ -212,9 +216,8 @@ class _Boundaries:
             accumulate = int(bool(self._source(r)["flags"] & Flag.ACCUMULATE))
             for i, first in enumerate(range(0, n, lanes)):
                 part = slice(first, first + lanes)
-                content = {
-                    "weights": found.weights[part].tolist(),
-                    "probabilities": found.probabilities[part].tolist(),
+                content: Content = {
+                    "weights": _as_stored(found.weights[part]),
                     "tokens": golden.tokens[part].tolist(),
                     "position": first,
                     "count": min(lanes, n - first),
@@ -222,6 +225,8 @@ class _Boundaries:
                     "last": int(first + lanes >= n),
                     "accumulate": accumulate,
                 }
+                if golden.mode is Mode.SOFTMAX:
+                    content["probabilities"] = found.probabilities[part].tolist()
                 yield self.time["pass2_start"][r] + i + int(self.m["normalise"]), content
 
     def emitted(self) -> Transfers:
@@ -242,16 +247,19 @@ class _Boundaries:
             columns = [weights[kept[kept % per_line == c]].tolist() for c in range(per_line)]
             return [[column[n] if n < len(column) else 0 for column in columns] for n in range(max(map(len, columns)))]
         used = weights[kept] if self.rows["select"][row] >= 0 else weights
-        return [used[first : first + per_line].tolist() for first in range(0, len(used), per_line)]
+        return [_as_stored(used[first : first + per_line]) for first in range(0, len(used), per_line)]
 
     def pv_line(self) -> Transfers:
         issued = iter(self.times.pv_line.tolist())
-        for r in range(len(self.rows)):
-            lines = self._pv_issues(r)
+        for r, golden in enumerate(self.golden):
+            lines, found, signed = self._pv_issues(r), golden.result.softmax, int(golden.mode is not Mode.SOFTMAX)
             for number, weights in enumerate(lines):
                 t, last = next(issued) + ISSUE_CYCLES + 1, int(number == len(lines) - 1)
+                content: Content = {"weights": weights, "count": len(weights), "last": last, "signed": signed}
+                if last:
+                    content |= {"reciprocal": found.reciprocal, "shift": found.shift}
                 for part in range(int(self._job(r)["pv_fold"])):
-                    yield t + part, {"weights": weights, "count": len(weights), "last": last}
+                    yield t + part, content
 
     def row_finished(self) -> Transfers:
         ends = np.cumsum(self.rows["pv_issues"]) - 1
@@ -283,7 +291,7 @@ class _Boundaries:
 
     def head_magnitude(self) -> Transfers:
         for r, golden in enumerate(self.golden):
-            if self._source(r)["flags"] & Flag.LAST_TILE:
+            if self._source(r)["flags"] & Flag.LAST_TILE and golden.mode is not Mode.LINEAR:
                 magnitude = int(np.abs(golden.result.output).sum())
                 t = self.time["drained"][r] + NORMALISE_CYCLES - 1
                 yield t, {"head": golden.head, "magnitude": magnitude}
@@ -291,6 +299,11 @@ class _Boundaries:
     def row_written(self) -> Transfers:
         for r, t in enumerate(self.time["stored"]):
             yield t, {"retired": int(self._ends_job(r))}
+
+
+def _as_stored(weights: NDArray[np.int64]) -> list[int]:
+    """Weights as the bits that pass on; only the PV array knows of their sign."""
+    return [int(bits) for bits in weights & (1 << WEIGHT_BITS) - 1]
 
 
 def _one_per_cycle(ready: NDArray[np.int64]) -> NDArray[np.int64]:

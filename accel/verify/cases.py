@@ -12,6 +12,7 @@ from accel.lower.plan import WIDTHS, Plan
 from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Lsb, Program
 from accel.units.engine import EngineUnit
+from accel.verify.mode_cases import decay_directed, linear_directed, random_decay, random_linear
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
 from sim.recorded import JobTensors
 from workloads.kernels import Mask, SoftmaxAttention
@@ -62,6 +63,13 @@ def random_cases(arch: Arch, count: int, first_seed: int = 0) -> Iterator[Engine
         if unsupported(case) is None:
             count -= 1
             yield case
+
+
+def random_mode(arch: Arch, seed: int) -> EngineCase:
+    """A program of the modes beside softmax, of this seed."""
+    rng = np.random.default_rng(seed)
+    program, tensors, about = (random_linear if rng.integers(2) else random_decay)(arch, rng)
+    return EngineCase(f"{arch.name}-mode-{seed}", arch, program, tensors, about)
 
 
 def random_tiles(arch: Arch, seed: int) -> EngineCase:
@@ -219,4 +227,6 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
                       steps=2),
             _directed("four queries per key head", arch, prefill(4, 5, kv_heads=1), Plan(**planes, lsb=Lsb.ALWAYS)),
         ]  # fmt: skip
+    for name, program, tensors in (*decay_directed(arch), *linear_directed(arch)):
+        cases.append(EngineCase(name, arch, program, tensors, name))
     return cases

@@ -13,17 +13,21 @@ from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.lower.image import Tensors
+from accel.lower.layout import partial_stride_bytes
 from accel.numerics.attention import AttendedRow, add_importance, attend_row, dot, values_kept
+from accel.numerics.modes import identity_keys, lags, weighted_row
 from accel.numerics.softmax import Int, RowSum, SoftmaxRow, scale_scores, softmax_row
 from accel.numerics.topk import top_k
-from accel.program import Flag, Jobs, Lsb, Opcode, ValueFetch
+from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch
 from accel.units.importance import HEAD_SCORE_BITS
 
 LSB = {Lsb.NEVER: "never", Lsb.TEST: "test", Lsb.ALWAYS: "always"}
 
 
 class Pass(NamedTuple):
-    """One pass of a row through the QK array: ``scores`` in log2 units, int64 (n,), and their softmax."""
+    """One pass of a row through the QK array: ``scores`` int64 (n,), in log2 units for a softmax, and their softmax, or
+    what the row's mode has in its place.
+    """
 
     scores: Int
     softmax: SoftmaxRow
@@ -45,11 +49,14 @@ class GoldenRow(NamedTuple):
     lanes: int
     before: RowSum | None
     result: AttendedRow
+    mode: Mode
 
     def passes(self) -> list[Pass]:
         """The first pass and, if there is one, the second."""
         keys = [self.k_msb, self.k_full][: 1 + self.result.lsb_pass]
         scores = [scale_scores(dot(self.q, k), *self.scale) for k in keys]
+        if self.mode is not Mode.SOFTMAX:
+            return [Pass(scores[0], self.result.softmax)]
         return [Pass(s, softmax_row(s, self.lanes, self.before)) for s in scores]
 
 
@@ -127,7 +134,8 @@ class GoldenMachine:
         ends = bool(flags & Flag.LAST_TILE)
         if flags & Flag.HALVE:
             self.scores = {token: score >> 1 for token, score in self.scores.items()}
-        if group == 1 and int(job["head"]) not in self.heads:
+        mode = Mode(int(job["mode"]))
+        if group == 1 and int(job["head"]) not in self.heads and mode is not Mode.LINEAR:
             return np.zeros((int(job["queries"]) if ends else 0, dim), np.int64)
         self.worked.append(self.attended)
         listed = self.keep if flags & Flag.KEEP_LIST else range(1 << 20)
@@ -137,18 +145,31 @@ class GoldenMachine:
             query = r // group
             n = min(len(tokens), int(job["first_visible"]) + query) if flags & Flag.CAUSAL else len(tokens)
             seen = tokens[:n]
-            # The query row's own address names it in every tile.
-            name = (int(job["layer"]), int(job["head"]), int(job["q_address"]) + r * int(job["q_stride"]))
+            # The query row's own address names it in every tile; where each tile has other elements, that of its sums.
+            own = int(job["q_address"]) + r * int(job["q_stride"])
+            if mode is Mode.LINEAR:
+                own = int(job["partial_address"]) + r * partial_stride_bytes(dim, self.arch.memory_spec.access_bytes)
+            name = (int(job["layer"]), int(job["head"]), own)
             before, carried = (None, None) if flags & Flag.FIRST_TILE else self.carried[name]
             scale, lanes = (int(job["score_mantissa"]), int(job["score_shift"])), self.arch.keys_per_line(dim)
-            row = attend_row(
-                t.q[r], t.k_msb[seen], t.k_full[seen], t.v[seen], scale=scale, lanes=lanes,
-                keep_values=values_kept(n, int(job["keep_values"]), int(job["keep_ratio"])),
-                lsb=LSB[Lsb(job["lsb"])], threshold=int(job["threshold"]), before=before, carried=carried,
-            )  # fmt: skip
+            k_msb, k_full = (identity_keys(n, dim),) * 2 if mode is Mode.LINEAR else (t.k_msb[seen], t.k_full[seen])
+            if mode is Mode.SOFTMAX:
+                row = attend_row(
+                    t.q[r], k_msb, k_full, t.v[seen], scale=scale, lanes=lanes,
+                    keep_values=values_kept(n, int(job["keep_values"]), int(job["keep_ratio"])),
+                    lsb=LSB[Lsb(job["lsb"])], threshold=int(job["threshold"]), before=before, carried=carried,
+                )  # fmt: skip
+            else:
+                decay = int(job["decay"]) if mode is Mode.DECAY else 0
+                row = weighted_row(
+                    t.q[r], k_msb, t.v[seen], scale=scale,
+                    exponents=decay * lags(n, int(job["first_visible"]) + query),
+                    output=(int(job["output_mantissa"]), int(job["output_shift"])),
+                    carried=0 if carried is None else carried,
+                )  # fmt: skip
             head = int(job["head"]) * group + r % group
-            keys = (t.k_msb[seen], t.k_full[seen])
-            self.rows.append(GoldenRow(len(self.worked) - 1, at, head, seen, t.q[r], *keys, scale, lanes, before, row))
+            number = len(self.worked) - 1
+            self.rows.append(GoldenRow(number, at, head, seen, t.q[r], k_msb, k_full, scale, lanes, before, row, mode))
             self.lsb.append(row.lsb_pass)
             self.kept.append([int(x) for x in seen[row.kept]])
             if job["value_fetch"] == ValueFetch.SELECTED:
@@ -157,8 +178,9 @@ class GoldenMachine:
                 for token, p in zip(seen, row.softmax.probabilities, strict=True):
                     self.scores[int(token)] = int(add_importance(self.scores.get(int(token), 0), p))
             if ends:
-                score = self.head_scores.get(head, 0) + int(np.abs(row.output).sum())
-                self.head_scores[head] = min(score, (1 << HEAD_SCORE_BITS) - 1)
+                if mode is not Mode.LINEAR:
+                    score = self.head_scores.get(head, 0) + int(np.abs(row.output).sum())
+                    self.head_scores[head] = min(score, (1 << HEAD_SCORE_BITS) - 1)
                 out.append(row.output)
             else:
                 self.carried[name] = (row.softmax.state, row.accumulated)

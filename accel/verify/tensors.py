@@ -22,7 +22,7 @@ def words(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.nda
     return np.clip(np.rint(rng.normal(0, spread, shape)), -2048, 2047).astype(np.int16)
 
 
-def _stored(values: np.ndarray, bits: int) -> np.ndarray:
+def stored(values: np.ndarray, bits: int) -> np.ndarray:
     """The words of ``bits`` that memory can hold."""
     lost = max(0, WORD_BITS - bits)
     return (values >> lost) << lost
@@ -38,9 +38,9 @@ def tensors_of(jobs: Jobs, seed: int, kind: str, tokens: int) -> list[JobTensors
         name, dim = (int(job["layer"]), int(job["head"])), int(job["head_dim"])
         if name not in kv:
             msb_bits, lsb_bits = int(job["msb_bits"]), int(job["lsb_bits"])
-            full = _stored(words(rng, kind, (tokens, dim)), msb_bits + lsb_bits)
-            v = _stored(words(rng, kind, (tokens, dim)), int(job["value_bits"]))
-            kv[name] = (_stored(full, msb_bits), full, v)
+            full = stored(words(rng, kind, (tokens, dim)), msb_bits + lsb_bits)
+            v = stored(words(rng, kind, (tokens, dim)), int(job["value_bits"]))
+            kv[name] = (stored(full, msb_bits), full, v)
         q = []
         for r in range(int(job["queries"] * job["group"])):
             row = (*name, int(job["q_address"]) + r * int(job["q_stride"]))

@@ -11,9 +11,11 @@ from accel.units.softmax import (
     SCORE_BITS,
     SCORE_FRACTION_BITS,
     THRESHOLD_BITS,
+    WEIGHT_BITS,
     SoftmaxUnit,
 )
 from rtl.softmax.adders import add, compress, products
+from rtl.softmax.decay import GONE, decayed
 from rtl.softmax.inlet import Inlet
 from rtl.softmax.power import power_of_two
 from rtl.softmax.stages import Stages
@@ -23,7 +25,8 @@ __all__ = ["Exponent", "exponent_line", "row_sum", "score_line"]
 
 def score_line(unit: SoftmaxUnit) -> data.StructLayout:
     """``count`` (1 to lanes) scores at the front; on a row's first line the sum it starts from (``NO_MAXIMUM`` and 0:
-    fresh) and the threshold of the maximum test.
+    fresh) and the threshold of the maximum test. With ``weighing`` each score is to be multiplied by 2^-(shift +
+    fraction) of its lane instead.
     """
     return data.StructLayout(
         {
@@ -33,12 +36,18 @@ def score_line(unit: SoftmaxUnit) -> data.StructLayout:
             "start_maximum": signed(MAXIMUM_BITS),
             "start_total": unit.total_bits,
             "threshold": THRESHOLD_BITS,
+            "weighing": 1,
+            "decay_fractions": data.ArrayLayout(SCORE_FRACTION_BITS, unit.lanes),
+            "decay_shifts": data.ArrayLayout(range(GONE + 1), unit.lanes),
         }
     )
 
 
 def exponent_line(unit: SoftmaxUnit) -> data.StructLayout:
-    """What the score buffer keeps of a line: exponents and the running maximum that all of them refer to."""
+    """What the score buffer keeps of a line: exponents and the running maximum that all of them refer to. Or signed
+    weights in the upper bits of the exponents, and maximum 0: with a row of maximum 0 ``Normalise`` leaves them as they
+    are.
+    """
     return data.StructLayout(
         {
             "exponents": data.ArrayLayout(EXPONENT_BITS, unit.lanes),
@@ -71,6 +80,10 @@ class Exponent(wiring.Component):
 
     The row's largest exponent needs no search for its largest score: the line that holds it has the row's final
     maximum, and the exponent never falls as the score rises. So it is the largest since the maximum last rose.
+
+    A ``weighing`` line takes the same time: the table gives the decay's mantissa, and the three stages behind it, in
+    which exponents are shifted and summed, multiply the score with it, carries left open; resolve; shift, round and
+    saturate. Its row has maximum 0, adds nothing to the sum that it starts from, and ``flat`` carries no meaning.
 
     Parameters
     ----------
@@ -125,15 +138,19 @@ class Exponent(wiring.Component):
         first = stages.along(starts, "first", out)
         last = stages.along(line.last, "last", out)
         count = stages.along(line.count, "count", out - 1)
+        weighing = stages.along(line.weighing, "weighing", out - 1)
 
         # A score is its ceiling less a fraction. Only the ceilings take part in the maximum.
-        greatest, ceilings, fractions = [], [], []
+        greatest, ceilings, below = [], [], []
         for lane in range(lanes):
             score = line.scores[lane]
             ceiling = Signal(signed(MAXIMUM_BITS), name=f"ceiling_{lane}")
             m.d.comb += ceiling.eq(score[SCORE_FRACTION_BITS:].as_signed() + score[:SCORE_FRACTION_BITS].any())
             ceilings.append(stages.delayed(ceiling, f"ceiling_{lane}", met))
-            fractions.append(stages.delayed(score[:SCORE_FRACTION_BITS], f"fraction_{lane}", met - 1))
+            fraction = Mux(
+                line.weighing, line.decay_fractions[lane], (-score[:SCORE_FRACTION_BITS])[:SCORE_FRACTION_BITS]
+            )
+            below.append(stages.delayed(fraction, f"below_{lane}", met - 1))
             greatest.append(Mux(lane < line.count, ceiling, NO_MAXIMUM))
         for stage in range(met):
             greatest = _greatest(greatest)
@@ -146,15 +163,19 @@ class Exponent(wiring.Component):
         m.d.comb += rises.eq(greatest[0] > before)
         rise_met = stages.after(Mux(rises, greatest[0] - before, 0)[:MAXIMUM_BITS], "rise")
         with m.If(advance & valid[met - 1]):
-            m.d.sync += running.eq(Mux(rises, greatest[0], before))
+            m.d.sync += running.eq(Mux(weighing[met - 1], 0, Mux(rises, greatest[0], before)))
         maximum = stages.along(running, "maximum", out + 1 - met)
 
-        exponents = []
+        exponents, weights = [], []
         for lane in range(lanes):
             whole = Signal(MAXIMUM_BITS, name=f"whole_{lane}")
             m.d.comb += whole.eq(running - ceilings[lane])
-            exponent = power_of_two(m, stages, fractions[lane], whole, lane)
-            exponents.append(stages.along(Mux(lane < count[made - 1], exponent, 0), f"exponent_{lane}", 2))
+            exponent, mantissa = power_of_two(m, stages, below[lane], whole, lane)
+            counts = (lane < count[made - 1]) & ~weighing[made - 1]
+            exponents.append(stages.along(Mux(counts, exponent, 0), f"exponent_{lane}", 2))
+            score = stages.delayed(line.scores[lane], f"score_{lane}", made - 1)
+            shift = stages.delayed(line.decay_shifts[lane], f"decay_shift_{lane}", made - 1)
+            weights.append(decayed(m, stages, score, mantissa, shift, lane))
         summands = [exponent[1] for exponent in exponents]
 
         # The sum. A row's start has made its shift ahead of the loop and takes the place of the sum so far.
@@ -204,7 +225,12 @@ class Exponent(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 self.exponents.valid.eq(valid[out - 1]),
-                *(self.exponents.payload.exponents[lane].eq(exponents[lane][2]) for lane in range(lanes)),
+                *(
+                    self.exponents.payload.exponents[lane].eq(
+                        Mux(weighing[out - 1], weights[lane] << EXPONENT_BITS - WEIGHT_BITS, exponents[lane][2])
+                    )
+                    for lane in range(lanes)
+                ),
                 self.exponents.payload.maximum.eq(maximum[out - 1 - met]),
                 self.exponents.payload.count.eq(count[out - 1]),
                 self.exponents.payload.last.eq(last[out - 1]),

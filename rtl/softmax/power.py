@@ -24,19 +24,18 @@ def _lookup(index: Value, table: Int, bits: int) -> Value:
     return row[0]
 
 
-def power_of_two(m: Module, stages: Stages, fraction: Value, whole: Value, lane: int) -> Value:
-    """2^(fraction - 1 - whole) or, if fraction is 0, 2^-whole; ``EXPONENT_BITS`` fraction bits.
+def power_of_two(m: Module, stages: Stages, below: Value, whole: Value, lane: int) -> tuple[Value, Value]:
+    """2^-(below + whole); ``EXPONENT_BITS`` fraction bits. And 2^-below, ``TABLE_BITS`` fraction bits.
 
     Bits as of ``accel.numerics.softmax.exponent``. A lane passes four stages: the fraction picks a straight piece;
     multiply, carries left open; resolve them; shift and round.
 
-    fraction: ``SCORE_FRACTION_BITS``, of the score. whole: unsigned, *one register later*, its ceiling's distance below
-    the maximum. The result is that of the last stage, before its register: three registers later than fraction.
+    below: ``SCORE_FRACTION_BITS``, all of them fraction. whole: unsigned, *one register later*. Both results are three
+    registers later than below; the first is that of the last stage, before its register, the second a register.
     """
     start, slope = exponent_table()
     width = TABLE_BITS + _LOW_BITS
     shift = stages.delayed(Mux(whole < FURTHEST, whole, FURTHEST)[: FURTHEST.bit_length()], f"shift_{lane}", 2)
-    below = (-fraction)[:SCORE_FRACTION_BITS]
     from_start = stages.after(_lookup(below[_LOW_BITS:], start, TABLE_BITS), f"start_{lane}")
     slope_bits = int(slope.max()).bit_length()
     downwards = stages.after(_lookup(below[_LOW_BITS:], -slope, slope_bits + 1), f"slope_{lane}").as_signed()
@@ -48,4 +47,4 @@ def power_of_two(m: Module, stages: Stages, fraction: Value, whole: Value, lane:
     bits, carries = (stages.after(part, f"fine_{lane}_{i}") for i, part in enumerate(compress(m, rows, width)))
     mantissa = stages.after((bits + carries)[_LOW_BITS:width], f"mantissa_{lane}")
     halves = Cat(Const(0, EXPONENT_BITS - TABLE_BITS + 1), mantissa) >> shift
-    return ((halves + 1) >> 1)[:EXPONENT_BITS]
+    return ((halves + 1) >> 1)[:EXPONENT_BITS], mantissa

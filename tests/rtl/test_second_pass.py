@@ -12,7 +12,8 @@ from amaranth.sim import Simulator
 
 from accel.arch import load_arch
 from accel.units.engine import EngineUnit
-from rtl.second_pass import SecondPass, log2_keys_per_line
+from rtl.job import log2_keys_per_line
+from rtl.second_pass import SecondPass
 
 UNIT = EngineUnit.of(load_arch("tiny"))
 WORDS, LANES = UNIT.score_words, UNIT.arch.softmax.lanes

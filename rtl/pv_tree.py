@@ -18,7 +18,6 @@ def row_layout(unit: PvArray) -> data.StructLayout:
         {
             "last": 1,
             "log2_dim": range(unit.max_head_dim.bit_length()),
-            "signed": 1,
             "keep": 1,
             "keep_shift": SHIFT_BITS,
             "reciprocal": RECIPROCAL_WORD_BITS,
@@ -26,6 +25,7 @@ def row_layout(unit: PvArray) -> data.StructLayout:
             "head_dim": range(unit.max_head_dim + 1),
             "carry": 1,
             "raw": 1,
+            "signed": 1,
         }
     )
 

@@ -12,7 +12,9 @@ Q, K, LSB, V = range(4)  # kinds, in the order of the tag's codes
 
 @dataclass(frozen=True)
 class Format:
-    """A head's numbers; ``pair``: K rows of two heads side by side, ``fused``: fetched together."""
+    """A head's numbers; ``pair``: K rows of two heads side by side, ``fused``: fetched together; ``keyless``: no K at
+    all.
+    """
 
     unit: EngineUnit
     head_dim: int
@@ -21,6 +23,7 @@ class Format:
     value_bits: int
     pair: bool
     fused: bool
+    keyless: bool = False
 
     @property
     def atom(self) -> int:
@@ -105,7 +108,7 @@ class Model:
 
     def dispatch(self, job: dict[str, Any]) -> None:
         """At the end of the cycle."""
-        if not job["second"]:
+        if job["fetches_k"]:
             self.k_sets += 1
             self.k_jobs.append(job)
         job["k_set"] = self.k_sets - 1

@@ -30,9 +30,9 @@ class Traffic:
         pair = pick.random() < 0.6
         fits = 2 * unit.arch.padded_head_dim(head_dim) <= unit.entry_words
         msb, lsb = pick.choice([(4, 4), (6, 4), (8, 4), (10, 4), (12, 0), (6, 0)])
-        return Format(
-            unit, head_dim, msb, lsb, pick.choice([4, 6, 8, 10, 12]), pair, pair and fits and pick.random() < 0.5
-        )
+        fused = pair and fits and pick.random() < 0.5
+        keyless = not fused and pick.random() < 0.3
+        return Format(unit, head_dim, msb, lsb, pick.choice([4, 6, 8, 10, 12]), pair, fused, keyless)
 
     def new_job(self) -> dict[str, Any]:
         pick, fmt, unit = self.random, self.model.format, self.model.unit
@@ -47,7 +47,7 @@ class Traffic:
             "list": listed,
             "first_key": pick.randint(0, unit.arch.max_context - keys if listed else 65536 - keys),
             "version": pick.randrange(2),
-            "second": False,
+            "fetches_k": not fmt.keyless,
             "side": pick.randrange(2) if not fmt.fused else 0,
             "v_selected": pick.random() < 0.5,
             "q_address": pick.randrange(1 << 47),
@@ -57,7 +57,7 @@ class Traffic:
         }
         if self.second_next is not None:
             job |= {name: self.second_next[name] for name in ("keys", "list", "first_key", "version")}
-            job |= {"second": True, "side": 1}
+            job |= {"fetches_k": False, "side": 1}
             self.second_next = None
         elif fmt.fused:
             self.second_next = job

@@ -8,7 +8,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.attention import values_kept
 from accel.numerics.quantise import PLANES, check_planes
-from accel.program import JOB, Flag, Fused, Lsb, Opcode, Side, ValueFetch
+from accel.program import JOB, Flag, Fused, Lsb, Mode, Opcode, Side, ValueFetch
 from accel.registers import ErrorCode
 from accel.units.engine import EngineUnit
 from accel.units.fetcher import record_bytes, row_stride_bytes
@@ -51,11 +51,25 @@ def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
         "q_stride": atom * int(rng.integers(1 << 10)),
         "output_stride": atom * int(rng.integers(1 << 10)),
         "iteration": int(rng.integers(1 << 32)),
+        "mode": Mode.SOFTMAX,
+        "decay": int(rng.integers(1 << 24)),
+        "output_mantissa": int(rng.integers(1 << 17)),
+        "output_shift": int(rng.integers(44)),
     }
     for name in ("q", "k_msb", "k_lsb", "v", "output", "partial"):
         item[f"{name}_address"] = atom * int(rng.integers((1 << 48) // atom))
     item |= fixed
+    if item["mode"] != Mode.SOFTMAX:
+        item |= {"lsb": Lsb.NEVER, "value_fetch": ValueFetch.RESIDENT, "keep_values": 0, "keep_ratio": 1 << 16}
+        item |= {"flags": item["flags"] & ~Flag.ACCUMULATE, "first_visible": int(rng.integers(1, 1 << 16))} | fixed
+    if item["mode"] == Mode.DECAY:
+        item |= {"flags": item["flags"] | Flag.CAUSAL, "queries": int(rng.integers(1, 1 << 10))} | fixed
+        item["first_visible"] = min(item["first_visible"], (1 << 16) + 1 - item["queries"])
+        item |= fixed
+    if item["mode"] == Mode.LINEAR:
+        item |= {"flags": item["flags"] & ~(Flag.CAUSAL | Flag.KEEP_LIST), "fused": Fused.SINGLE} | fixed
     most = limits.most_keys(arch.padded_head_dim(item["head_dim"]), item["fused"] != Fused.SINGLE)
+    most = min(most, item["head_dim"]) if item["mode"] == Mode.LINEAR else most
     item.setdefault("keys", int(rng.choice([1, 2, most // 2 + 1, most])))
     return item
 
@@ -74,16 +88,18 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
     pair = fused or item["side"] != Side.ALONE
     same = (
         "group head keys first_key lsb threshold score_mantissa score_shift q_address q_stride k_msb_address "
-        "k_lsb_address v_address output_address output_stride partial_address"
+        "k_lsb_address v_address output_address output_stride partial_address output_mantissa output_shift"
     )
     job = {name: item[name] for name in same.split()} | {
         "rows": rows,
         "keys": max(seen),
         "causal": int(causal),
-        "first_visible": min(item["first_visible"], keys),
+        "first_visible": min(item["first_visible"], COUNT_TOP),
         "accumulate": int(bool(flags & Flag.ACCUMULATE)),
         "list": int(bool(flags & Flag.KEEP_LIST)),
         "second": int(item["fused"] == Fused.SECOND),
+        "fetches_k": int(item["fused"] != Fused.SECOND and item["mode"] != Mode.LINEAR),
+        "decay": item["decay"] if item["mode"] == Mode.DECAY else 0,
         "side": int(item["side"] == Side.SECOND if not fused else item["fused"] == Fused.SECOND),
         "first_tile": int(bool(flags & Flag.FIRST_TILE)),
         "last_tile": int(bool(flags & Flag.LAST_TILE)),
@@ -114,13 +130,14 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
         "value_crumbs": int(item["value_bits"] % 4 == 2),
         "v_wide": int(unit.wide(dim)),
         "output_atoms": -(-2 * dim // atom),
+        "mode": item["mode"],
     }
     return job, form
 
 
 def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
     """All that a job alone does wrong."""
-    j: dict[str, Any] = dict.fromkeys((name for name in JOB.names or () if name != "reserved"), 0) | item
+    j: dict[str, Any] = dict.fromkeys(set(JOB.names or ()) - {"reserved", "padding"}, 0) | item
     wrong: set[ErrorCode] = set()
 
     def refuse(code: ErrorCode, *conditions: bool) -> None:
@@ -151,6 +168,18 @@ def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
     refuse(ErrorCode.THRESHOLD, j["threshold"] > 65535)
     refuse(ErrorCode.SCALE, j["score_shift"] > 62, j["score_shift"] == 0 and j["score_mantissa"] > 0)
     refuse(ErrorCode.VISIBLE, bool(j["flags"] & Flag.CAUSAL) and j["first_visible"] == 0)
+    if j["mode"] != Mode.SOFTMAX:
+        last_visible = j["first_visible"] + j["queries"] - 1
+        causal = bool(j["flags"] & Flag.CAUSAL)
+        visible = min(j["keys"], last_visible) if causal else j["keys"]
+        dropping = visible > 0 and values_kept(visible, j["keep_values"], j["keep_ratio"]) != visible
+        never = [j["mode"] > 2, j["lsb"] != Lsb.NEVER, bool(j["flags"] & Flag.ACCUMULATE), dropping]
+        never += [j["value_fetch"] == ValueFetch.SELECTED, j["output_mantissa"] >= 1 << 17, j["output_shift"] > 43]
+        if j["mode"] == Mode.DECAY:
+            never += [not causal, j["decay"] >= 1 << 24, last_visible > 1 << 16]
+        if j["mode"] == Mode.LINEAR:
+            never += [causal, bool(j["flags"] & Flag.KEEP_LIST), j["fused"] != Fused.SINGLE, j["keys"] > j["head_dim"]]
+        refuse(ErrorCode.MODE, *never)
     both = Flag.FIRST_TILE | Flag.LAST_TILE
     names = ["q_address", "k_msb_address", "v_address", "output_address"] + ["k_lsb_address"] * (j["lsb"] != Lsb.NEVER)
     names += ["partial_address"] * ((j["flags"] & both) != both)

@@ -13,9 +13,10 @@ class Plan:
     """Jobs of one format, and of each row what its passes must say."""
 
     def __init__(
-        self, rng: random.Random, unit: EngineUnit, dim: int, fused: bool, jobs: int, first: dict[str, int]
-    ) -> None:
-        """``first``: running numbers to begin with: row, number (of K lines), score."""
+        self, rng: random.Random, unit: EngineUnit, dim: int, fused: bool, jobs: int, first: dict[str, int],
+        keyless: bool = False,
+    ) -> None:  # fmt: skip
+        """``first``: running numbers to begin with: row, number (of K lines), score. ``keyless``: of mode LINEAR."""
         arch = unit.arch
         padded = Arch.padded_head_dim(dim)
         per_line, ring = arch.keys_per_line(padded), unit.k_ring_lines(padded, fused)
@@ -23,6 +24,8 @@ class Plan:
         self.rows: list[dict[str, Any]] = []
         line, number, score, row_number = 0, first["number"], first["score"], first["row"]
         most = min(ring, unit.score_words) * per_line
+        most = min(most, dim) if keyless else most
+        self.keyless = keyless
         for j in range(jobs):
             second = fused and j % 2 == 1
             keys = self.jobs[-1]["keys"] if second else rng.randint(1, min(most, rng.choice([3, most])))
@@ -51,6 +54,7 @@ class Plan:
                 "score_mantissa": rng.randrange(1 << 16),
                 "score_shift": rng.randrange(1, 63),
                 "k_lsb_address": rng.randrange(1 << 48),
+                "decay": rng.choice([0, (1 << 24) - 1, rng.randrange(1 << 24)]),
             }
             self.jobs.append(job)
             k_lines = -(-keys // per_line)
@@ -70,7 +74,7 @@ class Plan:
                     "line": line,
                     "score": score,
                     "kept": values_kept(visible, job["keep_values"], job["keep_ratio"]),
-                    "ends_k": int(i == job["rows"] - 1 and not (fused and not second)),
+                    "ends_k": int(i == job["rows"] - 1 and not (fused and not second) and not keyless),
                     "k_lines": k_lines,
                 }
                 self.rows.append(
@@ -82,13 +86,15 @@ class Plan:
                         "counts": [min(per_line, visible - k * per_line) for k in range(lines)],
                         "row_number": row_number,
                         "side": second,
-                        "again": rng.random() < 0.4,
+                        "again": not keyless and rng.random() < 0.4,
+                        "decay": (job["decay"], job["decay"] * (job["first_visible"] + i // job["group"] - 1)),
                         "scale": (job["score_mantissa"], job["score_shift"]),
                     }
                 )
                 score = (score + lines) % unit.score_words
                 row_number += 1
-            line, number = (line + k_lines) % ring, number + k_lines
+            if not keyless:
+                line, number = (line + k_lines) % ring, number + k_lines
         self.last = {"number": number, "score": score, "row": row_number}
 
 
@@ -118,7 +124,7 @@ class Model:
                     self.unfinished < self.unit.arch.rows_in_flight
                     and row["row_number"] < passed["query"]
                     and self.score_used + row["pass"]["lines"] <= self.unit.score_words
-                    and row["number"] < passed["k"]
+                    and (self.plan.keyless or row["number"] < passed["k"])
                     and (row["pass"]["first_tile"] or not self.not_final)
                 ):
                     start = (self.next_row, False)
@@ -131,7 +137,7 @@ class Model:
             self.running = (*start, 0)
         r, second, k = self.running
         row = self.plan.rows[r]
-        if not second and row["number"] + k >= passed["k"]:
+        if not second and not self.plan.keyless and row["number"] + k >= passed["k"]:
             return start, None
         self.free_at = t + self.fold
         self.running = (r, second, k + 1) if k + 1 < row["pass"]["lines"] else None

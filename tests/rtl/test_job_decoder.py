@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 
 from accel.arch import Arch, load_arch
 from accel.errors import UserError
-from accel.program import Flag, Fused, Opcode, Program, jobs_of
+from accel.program import Flag, Fused, Mode, Opcode, Program, jobs_of
 from accel.registers import ErrorCode
 from accel.units.engine import EngineUnit
 from rtl.job_decoder import STATIC_CODES, JobDecoder
@@ -53,15 +53,17 @@ def decode(arch: Arch, items: list[Item], last: int = 0, error: int = 0) -> list
 def test_legal_jobs(name: str) -> None:
     arch = ARCHS[name]
     rng = np.random.default_rng(1)
-    items = [random_attend(rng, arch) for _ in range(120)]
+    items = [random_attend(rng, arch, mode=int(rng.choice([0, 0, *Mode]))) for _ in range(150)]
     items = [item for item in items if not static_errors(arch, item)]
-    assert len(items) > 80
+    assert len(items) > 100
+    assert len({item["mode"] for item in items}) == len(Mode)
     for item, got in zip(items, decode(arch, items), strict=True):
         assert got.error == 0, ErrorCode(got.error)
         job, form = expected(arch, item)
         assert {field: got.job[field] for field in job} == job, item
         assert {field: got.format[field] for field in form} == form, item
-        assert (got.opcode, got.fused, got.alone) == (item["opcode"], item["fused"], item["group"] == 1)
+        alone = item["group"] == 1 and item["mode"] != Mode.LINEAR
+        assert (got.opcode, got.fused, got.alone) == (item["opcode"], item["fused"], alone)
         assert (got.halve, got.end) == (bool(item["flags"] & Flag.HALVE), item["first_key"] + item["keys"])
         Program(jobs_of([item])).check(arch)
 
@@ -148,6 +150,29 @@ FAULTS: list[tuple[ErrorCode, Item]] = [
     (ErrorCode.ADDRESS, {"k_lsb_address": 8, "lsb": 1, "msb_bits": 8, "lsb_bits": 4}),
     (ErrorCode.ADDRESS, {"q_stride": 1 << 16}),
     (ErrorCode.ADDRESS, {"output_stride": 24}),
+    (ErrorCode.MODE, {"mode": 3}),
+    (ErrorCode.MODE, {"mode": 255}),
+    *(
+        (ErrorCode.MODE, {"mode": mode} | change)
+        for mode in (Mode.DECAY, Mode.LINEAR)
+        for change in (
+            {"lsb": 1, "msb_bits": 8, "lsb_bits": 4},
+            {"flags": BOTH | Flag.ACCUMULATE | (Flag.CAUSAL if mode is Mode.DECAY else 0)},
+            {"value_fetch": 1},
+            {"keep_values": 2, "first_visible": 3},
+            {"keep_ratio": 65535, "first_visible": 3},
+            {"output_mantissa": 1 << 17},
+            {"output_shift": 44},
+        )
+    ),
+    (ErrorCode.MODE, {"mode": Mode.DECAY, "flags": BOTH}),
+    (ErrorCode.MODE, {"mode": Mode.DECAY, "decay": 1 << 24}),
+    (ErrorCode.MODE, {"mode": Mode.DECAY, "first_visible": 65535, "queries": 3}),
+    (ErrorCode.MODE, {"mode": Mode.DECAY, "first_visible": (1 << 32) - 1, "queries": 3}),
+    (ErrorCode.MODE, {"mode": Mode.LINEAR, "flags": BOTH | Flag.CAUSAL}),
+    (ErrorCode.MODE, {"mode": Mode.LINEAR, "flags": BOTH | Flag.KEEP_LIST}),
+    (ErrorCode.MODE, {"mode": Mode.LINEAR, "fused": Fused.SECOND}),
+    (ErrorCode.MODE, {"mode": Mode.LINEAR, "head_dim": 8, "keys": 9}),
 ]
 FINE: list[Item] = [
     {"k_lsb_address": 8, "lsb": 0},
@@ -155,6 +180,10 @@ FINE: list[Item] = [
     {"score_shift": 0, "score_mantissa": 0},
     {"first_key": 65535, "keys": 1},
     {"first_visible": 0, "flags": Flag.FIRST_TILE | Flag.LAST_TILE},
+    {"mode": Mode.DECAY, "decay": (1 << 24) - 1, "keep_values": 3},
+    {"mode": Mode.DECAY, "first_visible": 65534, "queries": 3},
+    {"mode": Mode.LINEAR, "head_dim": 8, "keys": 8, "first_visible": 0},
+    {"decay": 1 << 31, "output_mantissa": 1 << 31, "output_shift": 255},
 ]
 
 
@@ -177,7 +206,7 @@ def test_random_faults(name: str) -> None:
     arch, rng = ARCHS[name], np.random.default_rng(3)
     items = []
     for _ in range(250):
-        item = random_attend(rng, arch)
+        item = random_attend(rng, arch, mode=int(rng.choice([0, 0, *Mode])))
         field = list(item)[rng.integers(1, len(item))]
         width = {"u1": 8, "u2": 16, "u4": 32, "u8": 63}[jobs_of([item]).dtype[field].str[1:]]
         some = [0, 1, (1 << width) - 1, 1 << int(rng.integers(width)), int(rng.integers(1 << width))]

@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
@@ -12,6 +13,7 @@ from amaranth.hdl import Const, Module, Value
 from amaranth.sim import Simulator
 
 from accel.arch import Arch, load_arch
+from accel.program import Mode
 from accel.units.engine import EngineUnit
 from accel.units.qk import QkUnit
 from rtl.job import sequence_bits
@@ -34,14 +36,32 @@ def read_struct(ctx: Any, view: Any, names: Any) -> dict[str, int]:
     return {name: ctx.get(getattr(view, name)) for name in names}
 
 
+def identity_words(unit: EngineUnit, padded: int, line: int, part: int) -> list[int]:
+    """Words of a line, or of its part, of keys that are 2^10 in their own dimension."""
+    multipliers, keys = unit.arch.qk.multipliers, unit.arch.keys_per_line(padded)
+    words = np.zeros((keys, padded), int)
+    for key in range(keys):
+        if line * keys + key < padded:
+            words[key, line * keys + key] = 1 << 10
+    flat = words.ravel()[part * multipliers :][:multipliers]
+    return [*flat.tolist(), *[0] * (multipliers - len(flat))]
+
+
 async def play(
-    ctx: Any, dut: QkIssue, rng: random.Random, dim: int, fused: bool, first: dict[str, int], jobs: int
+    ctx: Any,
+    dut: QkIssue,
+    rng: random.Random,
+    dim: int,
+    fused: bool,
+    first: dict[str, int],
+    jobs: int,
+    keyless: bool = False,
 ) -> tuple[dict[str, int], dict[str, int]]:
     """All jobs of one format; returns where the running numbers stand, and how often each thing happened."""
     unit = dut.unit
     arch = unit.arch
     padded = Arch.padded_head_dim(dim)
-    plan = Plan(rng, unit, dim, fused, jobs, first)
+    plan = Plan(rng, unit, dim, fused, jobs, first, keyless)
     fold = arch.qk_fold(padded)
     modulus = 1 << sequence_bits(unit)
     model = Model(unit, plan, fold, first["lsb"])
@@ -49,6 +69,7 @@ async def play(
     wide = unit.wide(padded, fused)
     format_fields = {
         "head_dim": dim, "log2_dim": padded.bit_length() - 1, "fused": fused, "pair": fused, "k_wide": wide,
+        "mode": Mode.LINEAR if keyless else Mode.DECAY,
     }  # fmt: skip
     multipliers = arch.qk.multipliers
     to_dispatch, held = 0, 0
@@ -87,6 +108,8 @@ async def play(
             r, second = start
             row = plan.rows[r]
             expected.setdefault(t, {})["pass"] = row["pass"] | {"second": int(second)}
+            if not second:
+                expected[t]["decay"] = row["decay"]
             expected[t]["slot"] = row["row_number"] % arch.fetcher.query_slots
             expected.setdefault(t + 1, {})["scale"] = (*row["scale"], padded.bit_length() - 1)
             counts["second"] += second
@@ -96,13 +119,13 @@ async def play(
             row = plan.rows[r]
             for part in range(fold):
                 expected.setdefault(t + part, {})["issue"] = int(second)
-                expected.setdefault(t + 2 + part, {})["read"] = (
-                    row["ring_lines"][k],
-                    part,
-                    int(row["side"]),
-                    int(not second),
-                )
-                expected.setdefault(t + 3 + part, {})["line"] = (row["counts"][k], int(k == row["pass"]["lines"] - 1))
+                reads = (row["ring_lines"][k], part, int(row["side"]), int(not second))
+                if not keyless:
+                    expected.setdefault(t + 2 + part, {})["read"] = reads
+                found = expected.setdefault(t + 3 + part, {})
+                found["line"] = (row["counts"][k], int(k == row["pass"]["lines"] - 1))
+                if keyless:
+                    found["words"] = identity_words(unit, padded, k, part)
             if k == row["pass"]["lines"] - 1:
                 if row["again"] and not second:
                     to_request.append(r)
@@ -135,6 +158,8 @@ async def play(
         if "pass" in want:
             assert read_struct(ctx, dut.passes.payload, want["pass"]) == want["pass"], where
             assert ctx.get(dut.query_read_slot) == want["slot"], where
+        if "decay" in want:
+            assert (ctx.get(dut.decay.step), ctx.get(dut.decay.start)) == want["decay"], where
         assert ctx.get(dut.query.valid) == ("scale" in want), where
         if "scale" in want:
             query = dut.query.payload
@@ -148,7 +173,7 @@ async def play(
         if "line" in want:
             line = dut.line.payload
             assert (ctx.get(line.count), ctx.get(line.last)) == want["line"], where
-            assert list(ctx.get(line.words)) == k_words, where
+            assert list(ctx.get(line.words)) == want.get("words", k_words), where
         assert ctx.get(dut.busy) == ("issue" in want), where
         issues = (ctx.get(dut.issue_msb), ctx.get(dut.issue_lsb))
         assert issues == ((0, 0) if "issue" not in want else (1, 0) if want["issue"] == 0 else (0, 1)), where
@@ -172,7 +197,7 @@ async def play(
         if q < len(plan.rows) and q - finals < arch.fetcher.query_slots and rng.random() < pace:
             passed["query"] += t >= dispatched.get(plan.rows[q]["job"], 1 << 30) + QkRows.PREPARE_CYCLES
         k_end = max([row["number"] + row["pass"]["k_lines"] for row in plan.rows if row["job"] in dispatched])
-        if passed["k"] < k_end and rng.random() < max(0.3, pace):
+        if not keyless and passed["k"] < k_end and rng.random() < max(0.3, pace):
             passed["k"] += 1
         fetch = passed["lsb"] - first["lsb"]
         if fetch < len(requested) and t >= requested[fetch] + QkIssue.REQUEST_CYCLES and rng.random() < pace / 3:
@@ -183,15 +208,17 @@ async def play(
 
 @pytest.mark.parametrize(("arch", "name"), [(TINY, "tiny"), (OTHER, "other")], ids=["tiny", "other"])
 def test_every_cycle(arch: Arch, name: str) -> None:
-    """Formats one after the other on one machine: all head dimensions, fused pairs, a head that is padded."""
+    """Formats one after the other on one machine: all head dimensions, fused pairs, a padded head, no keys."""
     dut = QkIssue(EngineUnit.of(arch))
     rng = random.Random(name)
     total = {"second": 0}
 
     async def bench(ctx: Any) -> None:
         first = {"row": 0, "number": 0, "score": 0, "lsb": 0}
-        for dim, fused in ((8, False), (32, False), (16, True), (24, False), (8, True), (16, False)):
-            first, counts = await play(ctx, dut, rng, dim, fused, first, 8)
+        formats = [(8, "fused"), (24, "linear"), (32, ""), (16, "fused"), (8, "linear"), (24, ""), (8, ""), (32, "linear"),
+                   (16, "linear"), (16, "")]  # fmt: skip
+        for dim, kind in formats:
+            first, counts = await play(ctx, dut, rng, dim, kind == "fused", first, 8, kind == "linear")
             total["second"] += counts["second"]
 
     simulator = Simulator(dut)

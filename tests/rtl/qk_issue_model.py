@@ -54,8 +54,8 @@ class Plan:
                 "score_mantissa": rng.randrange(1 << 16),
                 "score_shift": rng.randrange(1, 63),
                 "k_lsb_address": rng.randrange(1 << 48),
-                "decay": rng.choice([0, (1 << 24) - 1, rng.randrange(1 << 24)]),
             }
+            job["decay"] = job["k_lsb_address"] & (1 << 24) - 1
             self.jobs.append(job)
             k_lines = -(-keys // per_line)
             if second:

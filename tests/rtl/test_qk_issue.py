@@ -215,8 +215,10 @@ def test_every_cycle(arch: Arch, name: str) -> None:
 
     async def bench(ctx: Any) -> None:
         first = {"row": 0, "number": 0, "score": 0, "lsb": 0}
-        formats = [(8, "fused"), (24, "linear"), (32, ""), (16, "fused"), (8, "linear"), (24, ""), (8, ""), (32, "linear"),
-                   (16, "linear"), (16, "")]  # fmt: skip
+        formats = [
+            (8, "fused"), (24, "linear"), (32, ""), (16, "fused"), (8, "linear"), (24, ""), (8, ""), (32, "linear"),
+            (16, "linear"), (16, ""),
+        ]  # fmt: skip
         for dim, kind in formats:
             first, counts = await play(ctx, dut, rng, dim, kind == "fused", first, 8, kind == "linear")
             total["second"] += counts["second"]

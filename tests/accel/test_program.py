@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 
 from accel.arch import load_arch
 from accel.errors import UserError
-from accel.program import HEADER_BYTES, JOB, Flag, Lsb, Opcode, Program, jobs_of
+from accel.program import HEADER_BYTES, JOB, Flag, Fused, Lsb, Mode, Opcode, Program, ValueFetch, jobs_of
 
 GOOD = {
     "opcode": Opcode.ATTEND, "flags": Flag.FIRST_TILE | Flag.LAST_TILE, "msb_bits": 8, "lsb_bits": 4, "value_bits": 8,
     "group": 1, "head_dim": 64, "queries": 4, "keys": 4, "keep_ratio": 1 << 16,
 }  # fmt: skip
 SPATTEN = load_arch("spatten")
+BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
+DECAY = GOOD | {"mode": Mode.DECAY, "flags": BOTH | Flag.CAUSAL, "first_visible": 1}
+LINEAR = GOOD | {"mode": Mode.LINEAR}
 
 
 @given(st.binary(min_size=0, max_size=5 * JOB.itemsize))
@@ -35,6 +38,9 @@ def test_the_bytes_of_a_job_are_these() -> None:
     }  # fmt: skip
     assert {n: offsets[n] for n in ("score_mantissa", "q_address", "partial_address", "q_stride", "iteration")} == {
         "score_mantissa": 44, "q_address": 48, "partial_address": 88, "q_stride": 96, "iteration": 104,
+    }  # fmt: skip
+    assert {n: offsets[n] for n in ("side", "mode", "output_shift", "output_mantissa", "decay", "reserved")} == {
+        "side": 108, "mode": 109, "output_shift": 110, "output_mantissa": 112, "decay": 116, "reserved": 120,
     }  # fmt: skip
     encoded = Program(jobs_of([GOOD | {"keys": 0x01020304}])).encode()
     assert encoded[:4] == b"SPAT"
@@ -89,3 +95,40 @@ def test_a_job_the_machine_cannot_execute_is_refused(change: dict[str, int], mes
     assert "\n" not in str(error.value)
     if "bits" not in change and "planes" not in str(error.value):
         assert "job 1" in str(error.value)
+
+
+@pytest.mark.parametrize("good", [DECAY, LINEAR], ids=["decay", "linear"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lsb": Lsb.TEST}, "makes one pass"),
+        ({"flags": BOTH | Flag.CAUSAL | Flag.ACCUMULATE}, "no probabilities"),
+        ({"value_fetch": ValueFetch.SELECTED}, "uses all values"),
+        ({"keep_values": 3}, "keep_values = 3: .* uses all values"),
+        ({"keep_ratio": 65535}, "keep_ratio = 65535: .* uses all values"),
+        ({"output_mantissa": 1 << 17}, "output_mantissa = 131072: at most 131071"),
+        ({"output_shift": 44}, "output_shift = 44: at most 43"),
+    ],
+)
+def test_what_no_mode_beside_softmax_can_do(good: dict, change: dict, message: str) -> None:
+    Program(jobs_of([good | {"keep_values": 4}])).check(SPATTEN)
+    with pytest.raises(UserError, match=message):
+        Program(jobs_of([good | change])).check(SPATTEN)
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (GOOD | {"mode": 3}, "mode = 3: must be 0 to 2"),
+        (DECAY | {"flags": BOTH}, "decay is causal"),
+        (DECAY | {"decay": 1 << 24}, "decay = 16777216: at most 16777215"),
+        (DECAY | {"first_visible": 65534}, "lags are at most 65535"),
+        (LINEAR | {"flags": BOTH | Flag.CAUSAL, "first_visible": 4}, "no mask"),
+        (LINEAR | {"flags": BOTH | Flag.KEEP_LIST}, "no keep list"),
+        (LINEAR | {"fused": Fused.FIRST}, "no keys to fuse"),
+        (LINEAR | {"keys": 65}, "at most head_dim"),
+    ],
+)
+def test_what_one_mode_cannot_do(job: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Program(jobs_of([job])).check(SPATTEN)

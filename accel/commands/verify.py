@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--directed", action="store_true", help="only the directed programs, one per corner")
     which.add_argument("--random", action="store_true", help="only random programs")
     which.add_argument("--programs", type=int, default=60, metavar="N", help="random programs")
+    which.add_argument("--modes", type=int, default=0, metavar="N", help="and random programs of decay and linear")
     which.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the first random program")
     which.add_argument("--program", metavar="NAME", help="only this program, as a mismatch names it")
     parser.add_argument(
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     """Run, print, and say by the exit code whether all is equal."""
     if args.programs < 1:
         raise UserError(f"--programs {args.programs}: must be 1 or more")
+    if args.modes < 0:
+        raise UserError(f"--modes {args.modes}: must be 0 or more")
     if args.seed < 0:
         raise UserError(f"--seed {args.seed}: must be 0 or more")
     if args.directed and args.random:
@@ -102,23 +105,31 @@ def _cases(args: argparse.Namespace, arch: "Arch") -> "list[EngineCase]":
     """The programs asked for. Raises UserError for a name that there is not."""
     import difflib
 
-    from accel.verify.cases import directed_cases, random_case, random_cases, unsupported
+    from accel.verify.cases import directed_cases, random_case, random_cases, random_mode, unsupported
 
     if args.program:
         directed = {case.name: case for case in directed_cases(arch)}
         machine, _, number = args.program.rpartition("-")
-        if machine == arch.name and number.isdigit():
-            case = random_case(arch, int(number))
+        drawn = {arch.name: random_case, f"{arch.name}-mode": random_mode}
+        if machine in drawn and number.isdigit():
+            case = drawn[machine](arch, int(number))
             if reason := unsupported(case):
                 raise UserError(f"--program {args.program}: {reason}")
             return [case]
         if args.program not in directed:
             near = difflib.get_close_matches(args.program, directed, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: {arch.name}-NUMBER, {', '.join(directed)}"
+            hint = (
+                f"did you mean {near[0]}?"
+                if near
+                else f"known: {arch.name}-NUMBER, {arch.name}-mode-NUMBER, {', '.join(directed)}"
+            )
             raise UserError(f"--program {args.program}: there is no such program; {hint}")
         return [directed[args.program]]
     found = [] if args.random else directed_cases(arch)
-    return found if args.directed else [*found, *random_cases(arch, args.programs, args.seed)]
+    if args.directed:
+        return found
+    modes = [random_mode(arch, seed) for seed in range(args.seed, args.seed + args.modes)]
+    return [*found, *random_cases(arch, args.programs, args.seed), *modes]
 
 
 def _rates(report: "Report") -> dict[str, float]:

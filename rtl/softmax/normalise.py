@@ -58,7 +58,8 @@ class Normalise(wiring.Component):
     -------
     stored : In(stream of exponent_line), in the order in which they were made; as read from the score buffer.
     rows : In(stream of row_reciprocal). One for each row; ``unit.row_queue_depth`` of them wait, and one makes room
-        when the row's last line has entered the first stage. Its sum was 2^19 or more, as that of every row.
+        when the row's last line has entered the first stage. Its sum was 2^19 or more, as that of every softmax, or
+        probabilities carry no meaning.
     weights : Out(stream of weight_line). One for each line; lanes from count on carry no meaning.
 
     Latency: ``unit.normalise_cycles`` from a line's read in the buffer, so one less from stored; a row accepted in the

@@ -12,7 +12,9 @@ __all__ = ["Reciprocal", "final_row", "row_reciprocal"]
 
 
 def final_row(unit: SoftmaxUnit) -> data.StructLayout:
-    """A row's sum that will not change any more: 2^(MANTISSA_BITS - 1) or more, as that of every row."""
+    """A row's sum that will not change any more: 2^(MANTISSA_BITS - 1) or more, as that of every softmax. For less the
+    reciprocal carries no meaning.
+    """
     return data.StructLayout({"maximum": signed(MAXIMUM_BITS), "total": unit.total_bits})
 
 

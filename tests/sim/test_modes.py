@@ -40,7 +40,7 @@ def test_decay_takes_the_time_of_attention() -> None:
     program = decay_program(TINY, 2, 30, 16, (0.9, 0.99))
     as_softmax = program.jobs.copy()
     as_softmax["mode"] = 0
-    found = []
+    found: list[tuple] = []
     for jobs in (program.jobs, as_softmax):
         executor = Executor(TINY)
         executor.run(jobs, tensors=tensors_of(jobs, 1, "normal", 30))

@@ -324,7 +324,8 @@ class QkIssue(wiring.Component):
             self.k_read_mask_lsb.eq(read.mask_lsb),
         ]
         ones = Signal(self.qk.multipliers, reset_less=True)
-        m.d.sync += ones.eq(self._identity(m, read.place, part))
+        with m.If(self._keyless):
+            m.d.sync += ones.eq(self._identity(m, read.place, part))
         m.d.sync += [valid.eq(reading), given.count.eq(read.count), given.last.eq(read.last)]
         m.d.comb += [
             self.line.valid.eq(valid),

@@ -57,6 +57,13 @@ def with_decay(program: Program, decay: int) -> Program:
     return Program(jobs)
 
 
+def _behind(program: Program, visible: int) -> Program:
+    """The same keys, so far from the queries that the first would see ``visible`` of them if there were more."""
+    jobs = program.jobs.copy()
+    jobs["first_visible"][jobs["opcode"] == Opcode.ATTEND] = visible
+    return Program(jobs)
+
+
 def joined(*programs: tuple[Program, list[JobTensors]]) -> tuple[Program, list[JobTensors]]:
     """One after the other."""
     jobs: Jobs = np.concatenate([program.jobs for program, _ in programs])
@@ -78,6 +85,7 @@ def decay_directed(arch: Arch) -> list[tuple[str, Program, list[JobTensors]]]:
         case("fast and slow", decay_program(arch, 2, near, dim, (0.3, 1 - 2.0**-12)), near),
         case("none", with_decay(one, 0), 20),
         case("largest", with_decay(one, LARGEST_DECAY), 20),
+        case("far behind", _behind(decay_program(arch, 1, 20, dim, (1 - 2.0**-16,), queries=3), 65534), 20),
         case("weights saturate", decay_program(arch, 2, 12, dim, (0.999, 0.5), loud=64.0), 12, "saturating"),
         case("outputs saturate", decay_program(arch, 1, 9, dim, (0.9,), loud=16.0, output=2.0**-4), 9, "peaked"),
         case("least output scale", decay_program(arch, 1, 9, dim, (0.9,), output=2.0**-44), 9),

@@ -173,7 +173,8 @@ class Exponent(wiring.Component):
             exponent, mantissa = power_of_two(m, stages, below[lane], whole, lane)
             counts = (lane < count[made - 1]) & ~weighing[made - 1]
             exponents.append(stages.along(Mux(counts, exponent, 0), f"exponent_{lane}", 2))
-            score = stages.delayed(line.scores[lane], f"score_{lane}", made - 1)
+            # 0 while there are exponents: then nothing moves in the multiplier.
+            score = stages.delayed(Mux(line.weighing, line.scores[lane], 0), f"score_{lane}", made - 1)
             shift = stages.delayed(line.decay_shifts[lane], f"decay_shift_{lane}", made - 1)
             weights.append(decayed(m, stages, score, mantissa, shift, lane))
         summands = [exponent[1] for exponent in exponents]

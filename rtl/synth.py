@@ -36,9 +36,11 @@ RESOURCES = {
 #: Clock that placing and routing aim at.
 TARGET_MHZ = 50
 SEED = 1
-#: Memories of so many bits are put into block RAM, where Yosys would spread shallow and wide ones over LUTs: an engine
-#: has many of them, and LUTs are what it runs out of (own choice).
+#: Memories of so many bits may be put into block RAM, where Yosys would spread shallow and wide ones over LUTs: an
+#: engine has many of them, and LUTs are what it runs out of (own choice).
 SMALLEST_BLOCK_RAM_BITS = 1024
+BLOCK_RAM_WORDS, BLOCK_RAM_BITS = 512, 32  # of a DP16KD at its widest: 36 bits, of which write masks of 8 waste 4
+BLOCK_RAM_SHARE = 0.9  # of the part's; the rest is for memories that Yosys puts there by itself
 #: LUTs that are not logic, per cell, as nextpnr packs them: a carry cell takes two, 16 x 4 bits of RAM four and two
 #: more for writing.
 LUTS_OF = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
@@ -92,11 +94,20 @@ def engine_text(arch: Arch) -> str:
 
 
 def with_block_rams(verilog: str) -> str:
-    """The text, with the larger memories (of ``rtl.sram.Sram``) marked for block RAM."""
+    """The text, with the larger memories (of ``rtl.sram.Sram``) marked for block RAM, the deepest first as long as the
+    part has some: a memory half as deep leaves half as many LUTs free for each. The others are marked for LUTs.
+    """
+    left = int(BLOCK_RAM_SHARE * AVAILABLE["block_rams"])
+    styles: dict[int, str] = {}
+    for at in sorted(_SRAM.finditer(verilog), key=lambda at: -int(at[4])):
+        bits, words = int(at[3]) + 1, int(at[4]) + 1
+        if bits * words >= SMALLEST_BLOCK_RAM_BITS:
+            needed = -(-bits // BLOCK_RAM_BITS) * -(-words // BLOCK_RAM_WORDS)
+            styles[at.start()] = "block" if needed <= left else "distributed"
+            left -= needed if needed <= left else 0
 
     def marked(at: re.Match[str]) -> str:
-        bits = (int(at[3]) + 1) * (int(at[4]) + 1)
-        return f'{at[1]}(* ram_style = "block" *) {at[2]}' if bits >= SMALLEST_BLOCK_RAM_BITS else at[0]
+        return f'{at[1]}(* ram_style = "{styles[at.start()]}" *) {at[2]}' if at.start() in styles else at[0]
 
     return _SRAM.sub(marked, verilog)
 

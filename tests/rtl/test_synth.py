@@ -32,6 +32,18 @@ def test_larger_memories_go_to_block_ram() -> None:
     assert (second, third) == ("  reg [7:0] cells [126:0];", "  reg [63:0] storage [63:0];")
 
 
+def test_the_deepest_memories_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is left for block RAM: 32 bits and 512 words each."""
+    monkeypatch.setitem(synth.AVAILABLE, "block_rams", 4)
+    monkeypatch.setattr(synth, "BLOCK_RAM_SHARE", 1.0)
+    text = "reg [32:0] cells [31:0];\nreg [31:0] cells [513:0];\nreg [31:0] cells [63:0];\n"
+    assert [line.split('"')[1] for line in synth.with_block_rams(text).splitlines()] == [
+        "distributed",
+        "block",
+        "block",
+    ]
+
+
 def test_memories_and_carries_are_luts_too() -> None:
     """The numbers are those of nextpnr's "Logic utilisation before packing" for the engine of tiny."""
     cells = {"LUT4": 57_812, "CCU2C": 4_463, "TRELLIS_DPR16X4": 2_468, "TRELLIS_FF": 30_617, "DP16KD": 2}

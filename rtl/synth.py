@@ -237,7 +237,7 @@ def _run(step: Step, command: list[str], given: str, folder: Path, tell: Tell) -
     log = folder / f"{step.name}.log"
     tell(f"{step.name}: starting")
     last = ""
-    with log.open("w") as kept, tempfile.TemporaryFile("w+") as stdin:
+    with log.open("w", buffering=1) as kept, tempfile.TemporaryFile("w+") as stdin:
         stdin.write(given)
         stdin.seek(0)
         process = subprocess.Popen(

@@ -214,7 +214,7 @@ def _placed(folder: Path, tell: Tell) -> dict[str, Any]:
     # Paths are relative: the tool is WebAssembly and sees this folder only. --write, as it must write something.
     options = (
         *PART_OPTIONS, "--json", "engine.json", "--out-of-context", "--freq", str(TARGET_MHZ), "--seed", str(SEED),
-        "--timing-allow-fail", "--report", "report.json", "--write", "routed.json",
+        "--router", "router2", "--timing-allow-fail", "--report", "report.json", "--write", "routed.json",
     )  # fmt: skip
     _run(NEXTPNR, [sys.executable, "-c", _NEXTPNR, *options], "", folder, tell)
     (folder / "routed.json").unlink()
@@ -237,7 +237,7 @@ def _run(step: Step, command: list[str], given: str, folder: Path, tell: Tell) -
     log = folder / f"{step.name}.log"
     tell(f"{step.name}: starting")
     last = ""
-    with log.open("w") as kept, tempfile.TemporaryFile("w+") as stdin:
+    with log.open("w", buffering=1) as kept, tempfile.TemporaryFile("w+") as stdin:
         stdin.write(given)
         stdin.seek(0)
         process = subprocess.Popen(

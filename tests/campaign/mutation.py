@@ -46,12 +46,19 @@ class Campaign:
         return run_bench(self._text, "engine", BENCH, work, bench_dir=Path(__file__).parents[2])
 
     def check_unbroken(self) -> None:
-        """Run mutant 0, the engine as it is. Raises RuntimeError if it differs from the simulator."""
+        """Run mutant 0, the engine as it is, twice: first for what is expected, then as if it were a mutant.
+
+        Raises:
+            RuntimeError: it differs from the simulator, or from itself.
+        """
         (self._expected,) = self._simulate([0], None)["records"]
         if wrong := self._programs.differing(self._expected):
             raise RuntimeError("the engine differs already without a mutant: " + "; ".join(wrong[:3]))
         self._programs.tighten(self._expected)
         self._shown = [0] * len(self._expected)
+        (control,) = self._simulate([0], self._expected)["records"]
+        if control["by"]:
+            raise RuntimeError(f"the engine without a mutant is caught too, by {control['by']}: {control['program']}")
         cycles = sum(r["counters"]["cycles"] for r in self._expected)
         print(f"{len(self._expected)} programs, {cycles:,} cycles: the engine as it is agrees", flush=True)
 

@@ -75,8 +75,8 @@ def _masked(writes: list[Any]) -> list[tuple[int, int]]:
 
 
 def _times(record: dict[str, Any]) -> Any:
-    """Cycles of all accesses."""
-    return [write[0] for write in record["writes"]], record["taken"], record["given"]
+    """Cycles of all accesses; tuples, as JSON has made lists of those in what is expected."""
+    return [write[0] for write in record["writes"]], [tuple(access) for access in (*record["taken"], *record["given"])]
 
 
 def difference(got: dict[str, Any], want: dict[str, Any], timed: bool) -> str:

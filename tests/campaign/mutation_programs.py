@@ -188,7 +188,5 @@ def _faults(arch: Arch, seed: int) -> Iterator[tuple[str, list[dict[str, Any]], 
         yield f"refused: {name}", items, (int(code), at)
     rng = np.random.default_rng(seed)
     for code, change in FAULTS_OF_A_JOB:
-        if code == ErrorCode.TILE_ROWS:
-            continue  # may be supported by now
         item = random_attend(rng, arch, **(FAULTY_BASE | change))
         yield f"refused: {change}", [RESTART, item], (int(code), 1)

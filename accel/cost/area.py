@@ -108,6 +108,7 @@ def area(arch: Arch) -> AreaReport:
     Raises UserError for a technology without factor files or an SRAM macro larger than the table.
     """
     ledger = _Ledger(load_technology(arch.technology_nm))
+    ledger.primitive("pv_array", "weight signs", arch.pv.multipliers / 12, "multiply_12")  # 13 x 12 bit
     for part, multipliers in (("qk_array", arch.qk.multipliers), ("pv_array", arch.pv.multipliers)):
         ledger.primitive(part, "multipliers", multipliers, "multiply_12")
         ledger.primitive(part, "adders", multipliers, "add_32")
@@ -125,6 +126,7 @@ def area(arch: Arch) -> AreaReport:
 
     ledger.operation("softmax", "lanes", arch.softmax.lanes, "exponential")
     ledger.operation("softmax", "lanes (probabilities)", arch.softmax.lanes, "normalisation")
+    ledger.operation("softmax", "lanes (decay)", arch.softmax.lanes, "normalisation")  # 22 x 16 where that is 20 x 17
     ledger.operation("softmax", "output_lanes", arch.pv.output_lanes, "normalisation")
     ledger.operation("softmax", "reciprocal units", 1, "reciprocal")
 

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,13 @@ import rtl
 from accel.arch import Arch
 from accel.errors import UserError
 
+#: RTLIL of signals of no bits and of the cells and assignments that make them; nothing reads them. As Verilog they
+#: would be ``[-1:0]``, two bits.
+_EMPTY = re.compile(
+    r"^ *cell .*\n(?: *(?:parameter|connect) .*\n)*? *parameter \\Y_WIDTH 0\n(?: *(?:parameter|connect) .*\n)*? *end\n"
+    r"|^ *(?:attribute .*\n *)*wire width 0 .*\n|^connect \S+ \{ *\}\n",  # of a module, not of a cell
+    re.MULTILINE,
+)
 NO_YOSYS = "verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one"
 
 
@@ -102,7 +110,8 @@ def engine_verilog(arch: Arch, probes: bool = False) -> str:
     from rtl.shared import shared_rtlil
 
     try:
-        text = verilog._convert_rtlil_text(shared_rtlil(Engine(unit, probes), "engine"), strip_internal_attrs=True)
+        rtlil = _EMPTY.sub("", shared_rtlil(Engine(unit, probes), "engine"))
+        text = verilog._convert_rtlil_text(rtlil, strip_internal_attrs=True)
     except verilog.YosysError as error:
         raise UserError(NO_YOSYS) from error
     return f"// engine: {arch.name}, see arch.yaml\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"

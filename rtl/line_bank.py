@@ -5,7 +5,6 @@ from typing import Literal
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from accel.numerics.quantise import WORD_BITS
@@ -13,15 +12,16 @@ from accel.units.engine import EngineUnit
 from accel.units.qk import SMALLEST_DIM
 from rtl.job import KIND_K, KIND_LSB, KIND_V, write_layout
 from rtl.shared import shared
+from rtl.sram import Sram
 
-__all__ = ["STEPS", "STEP_BITS", "LineBank", "LinePlaces", "MaskedSram", "cells_of", "words_of"]
+__all__ = ["STEPS", "STEP_BITS", "LineBank", "LinePlaces", "cells_of", "entry_sram", "words_of"]
 
 STEP_BITS = 2  # what a bit of the mask covers of each word
 STEPS = WORD_BITS // STEP_BITS
 
 
 def cells_of(unit: EngineUnit, words: data.View) -> Value:
-    """An entry's words in the order in which they lie in a :class:`MaskedSram`.
+    """An entry's words in the order in which they lie in a :func:`entry_sram`.
 
     All bits that one mask bit covers lie together: block by block, step by step, word by word.
     """
@@ -45,54 +45,13 @@ def words_of(unit: EngineUnit, cells: Value) -> Value:
     return Cat(step(word, s) for word in range(unit.entry_words) for s in range(STEPS))
 
 
-@shared
-class MaskedSram(wiring.Component):
-    """Simple dual-port memory as :class:`rtl.sram.Sram`, of whose words parts can be written.
+def entry_sram(unit: EngineUnit, depth: int) -> Sram:
+    """A memory of entries, words as of :func:`cells_of`: bit i of its write_enable is for bits i * STEP_BITS *
+    ``unit.block_words`` and on.
 
-    Parameters
-    ----------
-    unit : EngineUnit; its entries are the words.
-    depth : entries.
-
-    Members
-    -------
-    write_mask, write_address, write_data : In. write_data as of :func:`cells_of`; mask bit i writes bits
-        i * 2 * unit.block_words and on, at the end of the cycle. 0 writes nothing.
-    read_enable, read_address : In.
-    read_data : Out. The entry asked for in the last cycle with read_enable; it stays until the next.
-
-    An entry may be read in the cycle in which some of its bits are written; those come out as they were or otherwise,
-    and are not used. Contents are not reset.
+    An entry may be read in the cycle in which some of its bits are written; those are not used then.
     """
-
-    def __init__(self, unit: EngineUnit, depth: int):
-        self.step_bits = STEP_BITS * unit.block_words
-        self.depth = max(2, depth)
-        self.width = unit.entry_words * WORD_BITS
-        super().__init__(
-            {
-                "write_mask": In(self.width // self.step_bits),
-                "write_address": In(range(self.depth)),
-                "write_data": In(self.width),
-                "read_enable": In(1),
-                "read_address": In(range(self.depth)),
-                "read_data": Out(self.width),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.cells = cells = Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = cells.write_port(granularity=self.step_bits), cells.read_port()
-        m.d.comb += [
-            write.en.eq(self.write_mask),
-            write.addr.eq(self.write_address),
-            write.data.eq(self.write_data),
-            read.en.eq(self.read_enable),
-            read.addr.eq(self.read_address),
-            self.read_data.eq(read.data),
-        ]
-        return m
+    return Sram(unit.entry_words * WORD_BITS, max(2, depth), STEP_BITS * unit.block_words)
 
 
 class LinePlaces:
@@ -175,7 +134,7 @@ class LineBank(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         places = LinePlaces(self.unit, self.which)
-        m.submodules.memory = memory = MaskedSram(self.unit, places.entries)
+        m.submodules.memory = memory = entry_sram(self.unit, places.entries)
         self._write(m, places, memory)
 
         was_selected, was_half = Signal(reset_less=True), Signal(reset_less=True)
@@ -192,7 +151,7 @@ class LineBank(wiring.Component):
         ]
         return m
 
-    def _write(self, m: Module, places: LinePlaces, memory: MaskedSram) -> None:
+    def _write(self, m: Module, places: LinePlaces, memory: Sram) -> None:
         access = self.write.payload
         kinds = (KIND_K, KIND_LSB) if self.which == "k" else (KIND_V,)
         entry, up = places.place(m, self.is_dim, access.tag.index, "write")
@@ -209,6 +168,6 @@ class LineBank(wiring.Component):
             valid.eq(self.write.valid & Cat(access.tag.kind == kind for kind in kinds).any()),
             cells.eq(cells_of(self.unit, access.words)),
             memory.write_address.eq(entry),
-            memory.write_mask.eq(Cat(*lower, *upper)),
+            memory.write_enable.eq(Cat(*lower, *upper)),
             memory.write_data.eq(Cat(cells[:half], Mux(up, cells[:half], cells[half:]))),
         ]

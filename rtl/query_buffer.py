@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from rtl.job import KIND_Q, write_layout
-from rtl.line_bank import MaskedSram, cells_of, words_of
+from rtl.line_bank import cells_of, entry_sram, words_of
 from rtl.shared import shared
 
 __all__ = ["QueryBuffer"]
@@ -42,11 +42,11 @@ class QueryBank(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         access = self.write.payload
-        m.submodules.memory = memory = MaskedSram(self.unit, self.slots)
+        m.submodules.memory = memory = entry_sram(self.unit, self.slots)
         is_query = self.write.valid & (access.tag.kind == KIND_Q) & ~access.tag.side
         m.d.comb += [
             memory.write_address.eq(access.tag.index[self.unit.query_lanes.bit_length() - 1 :]),
-            memory.write_mask.eq(Mux(is_query, access.mask.as_value(), 0)),
+            memory.write_enable.eq(Mux(is_query, access.mask.as_value(), 0)),
             memory.write_data.eq(cells_of(self.unit, access.words)),
             memory.read_enable.eq(self.read_enable),
             memory.read_address.eq(self.slot),

@@ -18,10 +18,12 @@ class Sram(wiring.Component):
     ----------
     width : bits per word.
     depth : words.
+    group_bits : what each bit of ``write_enable`` writes; the whole word if left out.
 
     Members
     -------
-    write_enable, write_address, write_data : In. Written at the end of the cycle.
+    write_enable, write_address, write_data : In. Written at the end of the cycle: bit i of write_enable writes bits
+        i * group_bits and on.
     read_enable, read_address : In.
     read_data : Out. The word asked for in the last cycle with read_enable; it stays until the next.
 
@@ -29,11 +31,11 @@ class Sram(wiring.Component):
     otherwise. Contents are not reset.
     """
 
-    def __init__(self, width: int, depth: int):
-        self.width, self.depth = width, depth
+    def __init__(self, width: int, depth: int, group_bits: int | None = None):
+        self.width, self.depth, self.group_bits = width, depth, group_bits
         super().__init__(
             {
-                "write_enable": In(1),
+                "write_enable": In(width // (group_bits or width)),
                 "write_address": In(range(depth)),
                 "write_data": In(width),
                 "read_enable": In(1),
@@ -45,7 +47,7 @@ class Sram(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.cells = cells = Memory(shape=self.width, depth=self.depth, init=[])
-        write, read = cells.write_port(), cells.read_port()
+        write, read = cells.write_port(granularity=self.group_bits), cells.read_port()
         m.d.comb += [
             write.en.eq(self.write_enable),
             write.addr.eq(self.write_address),

@@ -14,12 +14,19 @@ from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-__all__ = ["Library", "named_ports", "shared", "shared_rtlil"]
+__all__ = ["Library", "engine_rtlil", "named_ports", "shared"]
 
 #: Wires that only name an element of an array within a signal. The signal has a name itself, and nothing reads them;
 #: they would be half of the text.
 _ELEMENT = re.compile(
     r"^(?:  attribute [^\n]*\n)*  wire [^\n]*\\[^\s\[]+\[\d+\]\S*\n\n|^connect \\[^\s\[]+\[\d+\]\S* [^\n]*\n", re.M
+)
+#: RTLIL of signals of no bits and of the cells and assignments that make them; nothing reads them. As Verilog they
+#: would be ``[-1:0]``, two bits.
+_EMPTY = re.compile(
+    r"^ *cell .*\n(?: *(?:parameter|connect) .*\n)*? *parameter \\Y_WIDTH 0\n(?: *(?:parameter|connect) .*\n)*? *end\n"
+    r"|^ *(?:attribute .*\n *)*wire width 0 .*\n|^connect \S+ \{ *\}\n",  # of a module, not of a cell
+    re.MULTILINE,
 )
 Kind = TypeVar("Kind", bound=type[wiring.Component])
 Elaborate = Callable[[Any, object], Module]
@@ -111,10 +118,11 @@ class Library:
         return made
 
 
-def shared_rtlil(component: wiring.Component, name: str) -> str:
-    """RTLIL of ``component`` as module ``name``, what is shared in it as modules ``name.shared.KIND``."""
-    library = Library(f"{name}.shared")
-    fragment = Fragment.get(component, library)
-    text, _ = rtlil.convert_fragment(fragment, named_ports(component), name, emit_src=False)
-    others = (of.replace("attribute \\top 1\n", "", 1) for of in library.texts)
-    return _ELEMENT.sub("", "".join((text, *others)))
+def engine_rtlil(component: wiring.Component, name: str, sharing: bool = True) -> str:
+    """RTLIL of ``component`` as module ``name``; with ``sharing`` what is shared in it as modules ``name.shared.KIND``,
+    else a module for each instance.
+    """
+    library = Library(f"{name}.shared") if sharing else None
+    text, _ = rtlil.convert_fragment(Fragment.get(component, library), named_ports(component), name, emit_src=False)
+    others = (of.replace("attribute \\top 1\n", "", 1) for of in (library.texts if library else ()))
+    return _EMPTY.sub("", _ELEMENT.sub("", "".join((text, *others))))

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accel.arch import Arch
 from accel.errors import UserError
 
 #: LFE5U-85F, as nextpnr counts it (its "Device utilisation").
@@ -81,16 +80,6 @@ def missing_tools() -> str | None:
 def cache_dir() -> Path:
     """Where results are kept: ``$ACCEL_CACHE``, else ``~/.cache/accel``, and in it ``synth``."""
     return Path(os.environ.get("ACCEL_CACHE") or Path.home() / ".cache" / "accel") / "synth"
-
-
-def engine_text(arch: Arch) -> str:
-    """Verilog of the machine's engine, top module ``engine``. Raises UserError for a machine the hardware cannot be."""
-    from amaranth.back import verilog
-
-    from accel.units.engine import EngineUnit
-    from rtl.engine import Engine
-
-    return verilog.convert(Engine(EngineUnit.of(arch)), name="engine", emit_src=False, strip_internal_attrs=True)
 
 
 def with_block_rams(verilog: str) -> str:

@@ -7,11 +7,11 @@ A unit is a module ``rtl.NAME`` that defines ``Parameters``, the frozen dataclas
 import dataclasses
 import difflib
 import errno
+import functools
 import importlib
 import importlib.util
 import os
 import pkgutil
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +22,6 @@ import rtl
 from accel.arch import Arch
 from accel.errors import UserError
 
-#: RTLIL of signals of no bits and of the cells and assignments that make them; nothing reads them. As Verilog they
-#: would be ``[-1:0]``, two bits.
-_EMPTY = re.compile(
-    r"^ *cell .*\n(?: *(?:parameter|connect) .*\n)*? *parameter \\Y_WIDTH 0\n(?: *(?:parameter|connect) .*\n)*? *end\n"
-    r"|^ *(?:attribute .*\n *)*wire width 0 .*\n|^connect \S+ \{ *\}\n",  # of a module, not of a cell
-    re.MULTILINE,
-)
 NO_YOSYS = "verilog: Yosys is missing or too old; pip install 'accel-codesign[rtl]' brings one"
 
 
@@ -93,8 +86,14 @@ def unit_verilog(name: str, **parameters: Any) -> str:
     return f"// {name}: {values}\n// Written by rtl/verilog.py with Amaranth {__version__}.\n{text}"
 
 
-def engine_verilog(arch: Arch, probes: bool = False) -> str:
-    """Verilog of the whole machine, top module ``engine``; ``probes``: with the ports of ``rtl.probes``.
+@functools.cache
+def engine_verilog(arch: Arch, probes: bool = False, shared: bool = True) -> str:
+    """Verilog of the whole machine, top module ``engine``.
+
+    Args:
+        probes: with the ports of ``rtl.probes``.
+        shared: equal components are instances of one module (``rtl.shared``), else each has a module of its own, for
+            who wants to treat them apart; that takes minutes for the full-size machine.
 
     Ports: clk, rst (synchronous, high), and those of :class:`rtl.engine.Engine`, levels of names joined by two
     underscores. Seconds for ``tiny``, up to a minute or two for the full-size machine.
@@ -107,10 +106,10 @@ def engine_verilog(arch: Arch, probes: bool = False) -> str:
     from amaranth.back import verilog
 
     from rtl.engine import Engine
-    from rtl.shared import shared_rtlil
+    from rtl.shared import engine_rtlil
 
     try:
-        rtlil = _EMPTY.sub("", shared_rtlil(Engine(unit, probes), "engine"))
+        rtlil = engine_rtlil(Engine(unit, probes), "engine", shared)
         text = verilog._convert_rtlil_text(rtlil, strip_internal_attrs=True)
     except verilog.YosysError as error:
         raise UserError(NO_YOSYS) from error

@@ -39,13 +39,14 @@ def run(args: argparse.Namespace) -> None:
     arch, _ = machine_of(args)
     if args.out:
         check_folder(Path(args.out))
-    from rtl.synth import engine_text, missing_tools, synthesise
+    from rtl.synth import missing_tools, synthesise
+    from rtl.verilog import engine_verilog
 
     if missing := missing_tools():
         raise UserError(f"synth: {missing}")
     tell = _Progress()
     tell("writing Verilog")
-    text = engine_text(arch)
+    text = engine_verilog(arch, shared=False)  # a memory of each instance, to be marked for block RAM
     result = {"machine": arch.name, "target": args.target} | synthesise(text, "engine", tell, not args.count)
     if args.out:
         try:

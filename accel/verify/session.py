@@ -1,6 +1,5 @@
 """Programs through golden machine, simulator and RTL: what ``accel verify`` and the tests do."""
 
-import functools
 import os
 import re
 import tempfile
@@ -17,6 +16,7 @@ from accel.verify.cases import EngineCase
 from accel.verify.compare import Mismatch, Prediction, compare, predict
 from accel.verify.engine import Case, EngineRun, Mode, run_engine
 from accel.verify.transfers import Tally, compare_transfers, shown
+from rtl.verilog import engine_verilog
 from sim.engine import run_timing
 from sim.unroll import unroll
 from sim.values import Executor
@@ -25,17 +25,6 @@ TOP = "engine"
 MOST_PER_SIMULATION = 20  # programs; each simulation takes a moment to begin, and tells nothing before its end
 SLACK_CYCLES = 20_000  # beyond the simulator's end (on its memory), after which a program is cut off
 SLOWEST = 200  # times as long on a memory at random
-
-
-@functools.cache
-def engine_verilog(arch: Arch) -> str:
-    """The engine with probes, module ``engine``. Ten seconds for ``tiny``, minutes for the full-size preset."""
-    from amaranth.back import verilog
-
-    from rtl.engine import Engine
-
-    engine = Engine(EngineUnit.of(arch), probes=True)
-    return verilog.convert(engine, name=TOP, emit_src=False, strip_internal_attrs=True)
 
 
 def write_waves(
@@ -61,7 +50,8 @@ def write_waves(
     with tempfile.TemporaryDirectory(dir=folder) as draft:
         made = Path(draft, path.name)
         names = {name: list(of) for name, of in fields.items()}
-        run_engine(case.arch, engine_verilog(case.arch), [run], mode, seed, builds=builds, probes=names, waves=made)
+        text = engine_verilog(case.arch, probes=True)
+        run_engine(case.arch, text, [run], mode, seed, builds=builds, probes=names, waves=made)
         os.replace(made, path)
     return path
 
@@ -115,7 +105,7 @@ def verify(
     report, fields = Report(), probe_fields(EngineUnit.of(arch))
     tell("Verilog", 0.0)
     start = time.perf_counter()
-    text = engine_verilog(arch)
+    text = engine_verilog(arch, probes=True)
     report.verilog_s = time.perf_counter() - start
     tell("building", 0.1)
     start = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("amaranth", reason="pip install 'accel-codesign[rtl]'")
 
-from rtl import synth
+from rtl import synth, verilog
 from tests.accel.cli_case import accel
 
 COUNTED: dict[str, Any] = {
@@ -34,7 +34,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         return asked["answer"] | {"logs": str(tmp_path / "logs")}
 
     monkeypatch.setattr(synth, "missing_tools", lambda: None)
-    monkeypatch.setattr(synth, "engine_text", lambda arch: f"// {arch.name}, {arch.max_heads} heads\n")
+    monkeypatch.setattr(verilog, "engine_verilog", lambda arch, shared: f"// {arch.name}, {arch.max_heads} heads\n")
     monkeypatch.setattr(synth, "synthesise", synthesise)
     return asked
 

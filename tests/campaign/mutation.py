@@ -19,7 +19,7 @@ from typing import Any
 
 from accel.arch import Arch, load_arch
 from accel.verify.harness import run_bench
-from accel.verify.session import engine_verilog
+from rtl.verilog import engine_verilog
 from tests.campaign.mutation_programs import Programs
 from tests.campaign.mutation_proof import is_equivalent
 from tests.campaign.mutation_sites import Site, choose, sites, with_mutants
@@ -112,7 +112,7 @@ def main() -> int:
     args = parser.parse_args()
     start = time.monotonic()
     arch = load_arch(args.arch)
-    text = engine_verilog(arch)
+    text = engine_verilog(arch, probes=True, shared=False)
     found = [site for site in sites(text) if args.unit in (None, site.unit)]
     chosen = choose(found, args.mutants, args.seed)
     print(f"{arch.name}: {len(chosen)} of {len(found):,} places in {len({s.unit for s in chosen})} units", flush=True)

@@ -19,8 +19,9 @@ from accel.verify.cases import EngineCase, directed_cases, random_cases
 from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, EngineRun, Mode, run_engine
 from accel.verify.harness import missing_tools
-from accel.verify.session import Report, engine_verilog, verify
+from accel.verify.session import Report, verify
 from accel.verify.transfers import compare_transfers
+from rtl.verilog import engine_verilog
 from tests.equivalence.harness import BUILDS
 
 LARGE = os.environ.get("EQUIVALENCE") == "large"
@@ -72,7 +73,7 @@ def programs() -> list[EngineCase]:
 
 def run(cases: list[Case]) -> list[EngineRun]:
     fields = probes()
-    return run_engine(TINY, engine_verilog(TINY), cases, builds=BUILDS, max_cycles=60_000, probes=fields)
+    return run_engine(TINY, engine_verilog(TINY, probes=True), cases, builds=BUILDS, max_cycles=60_000, probes=fields)
 
 
 def probes() -> dict:

@@ -14,7 +14,7 @@ from accel.verify.cases import EngineCase, directed_cases, random_cases
 from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import missing_tools
-from accel.verify.session import engine_verilog
+from rtl.verilog import engine_verilog
 
 pytestmark = pytest.mark.skipif(missing_tools() is not None, reason=f"RTL: {missing_tools()}")
 
@@ -37,7 +37,7 @@ def assert_same_outputs(bench: str, seed: int) -> None:
     arch = load_arch("tiny")
     of = cases(arch)
     runs = run_engine(
-        arch, engine_verilog(arch), [Case(case.program, case.tensors) for case in of], "random", seed,
+        arch, engine_verilog(arch, probes=True), [Case(case.program, case.tensors) for case in of], "random", seed,
         max_cycles=MAX_CYCLES, bench=bench, bench_dir=Path(__file__).parent,
     )  # fmt: skip
     for case, found in zip(of, runs, strict=True):

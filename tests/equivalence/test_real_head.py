@@ -15,7 +15,7 @@ from accel.verify.cases import EngineCase
 from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, run_engine
 from accel.verify.harness import missing_tools
-from accel.verify.session import engine_verilog
+from rtl.verilog import engine_verilog
 from sim.recorded import JobTensors
 from workloads.kernels import SoftmaxAttention
 from workloads.nets import store, text
@@ -69,6 +69,6 @@ def test_a_head_of_minilm_on_edge(call: AttentionCall) -> None:
     # Half of V is left out, so close to float attention means a few percent.
     assert np.abs(found - dense_attend(*call[:4], causal=False, q_start=0)).mean() < 0.1 * np.abs(call.v).mean()
     start = time.perf_counter()
-    (run,) = run_engine(arch, engine_verilog(arch), [Case(case.program, case.tensors)])
+    (run,) = run_engine(arch, engine_verilog(arch, probes=True), [Case(case.program, case.tensors)])
     assert not compare(prediction, run), [str(wrong) for wrong in compare(prediction, run)]
     print(f"{tokens} rows, {second} with a second pass, {run.cycles} cycles; {time.perf_counter() - start:.1f} s")

@@ -256,6 +256,23 @@ def test_what_the_machine_cannot_do_is_refused(kernel: SoftmaxAttention, plan: P
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value_dim": 64}, "value_dim = 64: must be head_dim = 32"),
+        ({"window": 4}, "window = 4: a job has no window"),
+        ({"iterations": 2}, "iterations = 2: must be 1"),
+        ({"shared_kv": True}, "shared_kv = True: must be False"),
+        ({"blocks": 1, "block_keys": 4, "queries": 1, "mask": "none"}, "blocks = 1: grouped softmax"),
+    ],
+)
+def test_forms_that_no_program_has_are_refused(change: dict[str, Any], message: str) -> None:
+    """And not lowered to the program of another kernel."""
+    kernel = SoftmaxAttention(**({"query_heads": 2, "kv_heads": 2, "queries": 16, "keys": 16, "head_dim": 32} | change))
+    with pytest.raises(UserError, match=message):
+        lower_prefill(kernel, Plan(), SPATTEN, 1)
+
+
 def test_a_long_context_without_importance_is_tiled() -> None:
     jobs = lower_prefill(SoftmaxAttention(2, 2, 1, 5000, 64, query_start=4999), Plan(local_values=0.5), SPATTEN, 1).jobs
     rows = attends(jobs)

@@ -72,20 +72,29 @@ def random_mode(arch: Arch, seed: int) -> EngineCase:
     return EngineCase(f"{arch.name}-mode-{seed}", arch, program, tensors, about)
 
 
+def _heads(arch: Arch, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Query heads, K/V heads and head dimension that the machine has."""
+    heads, kv_heads = rng.choice([pair for pair in HEADS if pair[0] <= arch.max_heads]).tolist()
+    return heads, kv_heads, int(rng.choice([d for d in HEAD_DIMS if d <= arch.max_head_dim]))
+
+
+def _fetched(rng: np.random.Generator) -> dict[str, Any]:
+    """What a plan says about planes and second passes."""
+    msb, lsb_bits = PLANES[rng.integers(len(PLANES))]
+    return {
+        "key_msb_bits": msb,
+        "key_lsb_bits": lsb_bits,
+        "value_bits": int(rng.choice(WIDTHS)),
+        "lsb": Lsb(int(rng.choice(list(Lsb)))) if lsb_bits else Lsb.NEVER,
+        "threshold": float(rng.choice([0.0, 0.05, 0.3, 1.0])),
+    }
+
+
 def random_tiles(arch: Arch, seed: int) -> EngineCase:
     """A program of more keys than a tile holds and several rows; they go on from tile to tile, some end before."""
     rng = np.random.default_rng(seed)
-    heads, kv_heads = rng.choice([pair for pair in HEADS if pair[0] <= arch.max_heads]).tolist()
-    dim = int(rng.choice([d for d in HEAD_DIMS if d <= arch.max_head_dim]))
-    msb, lsb_bits = PLANES[rng.integers(len(PLANES))]
-    plan = Plan(
-        key_msb_bits=msb,
-        key_lsb_bits=lsb_bits,
-        value_bits=int(rng.choice(WIDTHS)),
-        lsb=Lsb(int(rng.choice(list(Lsb)))) if lsb_bits else Lsb.NEVER,
-        threshold=float(rng.choice([0.0, 0.05, 0.3, 1.0])),
-        local_values=float(rng.choice([1.0, 1.0, 0.5, 0.01])),
-    )
+    heads, kv_heads, dim = _heads(arch, rng)
+    plan = Plan(**_fetched(rng), local_values=float(rng.choice([1.0, 1.0, 0.5, 0.01])))
     tile, queries = arch.tile_keys(dim), int(rng.integers(1, MOST_TILE_QUERIES + 1))
     keys = tile * int(rng.integers(1, MOST_TILES)) + int(rng.integers(1, 1 + min(tile, 2 * MOST_TILE_QUERIES)))
     start = max(0, keys - queries - int(rng.integers(3)))
@@ -104,17 +113,11 @@ def random_tiles(arch: Arch, seed: int) -> EngineCase:
 
 
 def _draw(arch: Arch, rng: np.random.Generator, seed: int) -> EngineCase:
-    heads, kv_heads = rng.choice([pair for pair in HEADS if pair[0] <= arch.max_heads]).tolist()
-    dim = int(rng.choice([d for d in HEAD_DIMS if d <= arch.max_head_dim]))
+    heads, kv_heads, dim = _heads(arch, rng)
     layers, n = int(rng.integers(1, MOST_LAYERS + 1)), int(rng.integers(1, MOST_KEYS + 1))
     decode = bool(rng.integers(2))
-    msb, lsb_bits = PLANES[rng.integers(len(PLANES))]
     plan = Plan(
-        key_msb_bits=msb,
-        key_lsb_bits=lsb_bits,
-        value_bits=int(rng.choice(WIDTHS)),
-        lsb=Lsb(int(rng.choice(list(Lsb)))) if lsb_bits else Lsb.NEVER,
-        threshold=float(rng.choice([0.0, 0.05, 0.3, 1.0])),
+        **_fetched(rng),
         local_values=float(rng.choice([1.0, 0.5, 0.2, 0.01])),
         tokens=float(rng.choice([1.0, 0.6, 0.3])),
         heads=float(rng.choice([1.0, 0.5])) if heads == kv_heads else 1.0,

@@ -7,7 +7,6 @@ columns and heads are independent of each other, so only the length of a reducti
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +94,9 @@ def _normal(*shapes: tuple[int, ...]) -> list[Real]:
 def _linear(K: int, N: int) -> Measured:
     x, W = _normal((ROWS, K), (K, N))
     (xw, sx), (Ww, sw) = to_words(x), to_words(W)
-    return Measured(relative_error(to_real(linear.linear_tiles(xw, Ww), sx * sw), x @ W), f"[{ROWS} x {K}] x [{K} x {N}]")
+    return Measured(
+        relative_error(to_real(linear.linear_tiles(xw, Ww), sx * sw), x @ W), f"[{ROWS} x {K}] x [{K} x {N}]"
+    )
 
 
 @functools.lru_cache(1024)
@@ -259,8 +260,3 @@ def _fir(tokens: int, channels: int, taps: int, both: bool) -> float:
     (xw, sx), (tw, st) = to_words(x), to_words(weights)
     wanted = sum(tap * np.vstack([np.zeros((lag, channels)), x[: len(x) - lag]]) for lag, tap in enumerate(weights))
     return relative_error(to_real(scan.fir(xw, tw), sx * st), np.asarray(wanted))
-
-
-def with_length(kernel: Scan | StateUpdate, tokens: int) -> Scan | StateUpdate:
-    """The same kernel over another number of tokens."""
-    return replace(kernel, tokens=tokens)

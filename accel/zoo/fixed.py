@@ -5,9 +5,8 @@ import math
 import numpy as np
 
 from accel.numerics import decay
-from accel.numerics.quantise import quantise, word_scale, words
+from accel.numerics.quantise import encode_scale, quantise, word_scale, words
 from accel.numerics.softmax import Int, scale_scores
-from accel.numerics.quantise import encode_scale
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import SCALE_BITS, SCORE_FRACTION_BITS
 from accel.zoo.exact import Real

@@ -56,7 +56,7 @@ def _tiling(arch: Arch, M: int, K: int, N: int, width: int) -> Tiling:
     cuts = blocks(N, width)
     tiles = blocks(K, tile_rows(arch, width))
     cycles = M * sum(line_cycles(arch, rows, cut) for cut in cuts for rows in tiles)
-    passes = 1 if M * K <= query_words(arch) else len(cuts)
+    passes = 1 if query_words(arch) >= M * K else len(cuts)
     sums = M * N * SUM_BYTES * (len(tiles) - 1) if M > 1 else 0
     return Tiling(width, len(cuts), len(tiles), passes, sums, cycles)
 

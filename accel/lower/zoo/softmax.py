@@ -67,9 +67,7 @@ def _pieces(kernel: SoftmaxAttention, dim: int, arch: Arch) -> tuple[tuple[Piece
         pieces: tuple[Piece, ...] = (Piece(plain, groups * kernel.iterations),)
     elif kernel.blocks:
         inner = replace(plain, mask="none", query_start=0, keys=kernel.block_keys - 1)
-        outer = replace(
-            plain, mask="none", query_start=0, keys=kernel.keys - kernel.blocks * (kernel.block_keys - 1)
-        )
+        outer = replace(plain, mask="none", query_start=0, keys=kernel.keys - kernel.blocks * (kernel.block_keys - 1))
         pieces = (Piece(inner, kernel.blocks * kernel.iterations), Piece(outer, kernel.iterations))
         said.append(f"{kernel.blocks} blocks first, their outputs stand as their landmarks' values")
     else:
@@ -92,7 +90,9 @@ def _products(call: Call, arch: Arch) -> tuple[Phase, ...]:
     first = tile(arch, M, kernel.head_dim, kernel.keys)
     q_again = (first.x_passes - 1) * word_bytes(heads * M * kernel.head_dim)
     write = word_bytes(score_bytes, OUTPUT_BITS)
-    scores = [replace(streams[name], read_again=q_again if name == "q" else 0) for name in ("q", "k") if name in streams]
+    scores = [
+        replace(streams[name], read_again=q_again if name == "q" else 0) for name in ("q", "k") if name in streams
+    ]
     scores.append(Stream("scores", "activation", write_again=write))
     phases = [
         Phase(

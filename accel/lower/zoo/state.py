@@ -83,7 +83,9 @@ def lower_state(call: Call, arch: Arch) -> tuple[Phase, ...]:
             sums = (nk - 1) * kernel.heads * T * dv * SUM_BYTES
             again["sums"] = (sums, sums)
     if kernel.causal:
-        cycles, reciprocals, limit = _causal_cycles(kernel, arch, min(dk, arch.max_head_dim) * min(dv, arch.max_head_dim))
+        cycles, reciprocals, limit = _causal_cycles(
+            kernel, arch, min(dk, arch.max_head_dim) * min(dv, arch.max_head_dim)
+        )
     else:
         lines = token_lines(arch, dk, dv)
         cycles = T * (kernel.states + kernel.heads) * lines + kernel.states * dk

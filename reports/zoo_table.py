@@ -1,0 +1,96 @@
+"""The table of the zoo, for a terminal and as Markdown. All in it is a key of the zoo's report."""
+
+from typing import Any
+
+from rich.console import RenderableType
+
+from reports.page import add, table
+
+Report = dict[str, Any]
+
+COLUMNS = ("row", "modes", "time", "ms", "DRAM MB", "mJ", "mixer", "step", "most", "T", "H", "Q", "error")
+_SHORT = {"softmax": "A", "decay": "D", "linear": "L", "state": "S", "scan": "C", "host": "h", "refused": "x"}
+_TIME = {"simulated": "sim", "sampled": "samp", "modelled": "mod", "host": "host"}
+_TECHNIQUES = ("token_pruning", "head_pruning", "progressive_quantisation")
+
+LEGEND = (
+    "modes: A softmax attention, D decay, L linear, S state, C scan, h host (not timed), x refused. time: sim = cycle "
+    "simulator, samp = a stated part of it scaled, mod = the longer of array cycles (docs/modes.md) and simulated DRAM "
+    "time. mixer, step: bytes of an unpruned fp16 machine over the engine's, unpruned, 12 bit. most: ceiling 1/(1-f) of "
+    "any technique that only touches the mixer. T tokens and values, H heads, Q progressive quantisation: gain in bytes "
+    "of the mixer and, after /, RMS output error on random tensors; * modified technique under its own name; "
+    "error: worst RMS error of a kernel against float64, all words 12 bit."
+)
+
+
+def cells(row: Report) -> tuple[str, ...]:
+    """One line of the table."""
+    modes = "".join(_SHORT[part.split()[0]] for part in row["lowering"].split(", "))
+    time = "+".join(_TIME[part] for part in row["time"].split(" + "))
+    ratio = row["ratio"]["fp16"]
+    return (
+        row["name"], modes, time, figure(row["latency_s"] * 1e3), figure(row["dram_bytes"] / 1e6),
+        figure(row["energy_pJ"]["total"] / 1e9), times(ratio["mixer"]), times(ratio["whole"]),
+        times(row["ceiling"]) if row["ceiling"] else "none",
+        *(technique(row["techniques"].get(name)) for name in _TECHNIQUES),
+        "-" if row["error"]["worst"] is None else f"{100 * row['error']['worst']:.2f} %",
+    )  # fmt: skip
+
+
+def technique(said: Report | None) -> str:
+    """``2.00x*/41 %``: gain of the mixer's bytes and measured error; a bare 1.00x where there is nothing."""
+    if said is None:
+        return "-"
+    mark = "*" if said["mode"] == "modified" else ""
+    gain = f"{said['gain_mixer']:.2f}x{mark}"
+    return gain if said["error"] is None else f"{gain}/{100 * said['error']:.2g} %"
+
+
+def times(value: float | None) -> str:
+    """A ratio, or a dash where nothing moves."""
+    return "-" if value is None else f"{value:.2f}x" if value < 100 else f"{value:,.0f}x"
+
+
+def figure(value: float) -> str:
+    """Three digits, thousands apart."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def zoo_table(report: Report) -> RenderableType:
+    """The table for a console."""
+    made = table(*COLUMNS, left=3)
+    for column in made.columns:
+        column.no_wrap = True
+    for row in report["rows"]:
+        add(made, *cells(row))
+    return made
+
+
+def zoo_markdown(report: Report) -> str:
+    """The same as Markdown, with what each row is and where its numbers come from."""
+    lines = [
+        f"# The zoo on {report['arch']['name']}\n",
+        f"`{report['command']}`, code {report['code_version']}.\n",
+        f"{LEGEND}\n",
+        f"| {' | '.join(('#', *COLUMNS, 'confidence', 'unit of work'))} |",
+        f"|{'---|' * (len(COLUMNS) + 3)}",
+    ]
+    for row in report["rows"]:
+        seed = str(row["seed_system"] or "")
+        shown = (cell.replace("*", r"\*") for cell in cells(row))
+        lines.append(f"| {' | '.join((seed, *shown, row['confidence'], row['unit']))} |")
+    for row in report["rows"]:
+        lines += ["", *_entry(row)]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(row: Report) -> list[str]:
+    lines = [f"## {row['name']}: {row['title']}\n", f"Sources: {'; '.join(row['sources'].values())}.\n"]
+    for part in row["phases"]:
+        sample = f" ({part['sample']})" if part["sample"] else ""
+        lines.append(
+            f"* {part['name']} [{part['mode']}, {part['time']}{sample}] x {part['repeats']}: {part['decision']}"
+        )
+    for name, said in row["techniques"].items():
+        lines.append(f"* {name.replace('_', ' ')}, *{said['name']}*: {said['said']}")
+    return lines

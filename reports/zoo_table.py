@@ -14,11 +14,14 @@ _TIME = {"simulated": "sim", "sampled": "samp", "modelled": "mod", "host": "host
 _TECHNIQUES = ("token_pruning", "head_pruning", "progressive_quantisation")
 
 LEGEND = (
-    "modes: A softmax attention, D decay, L linear, S state, C scan, h host (not timed), x refused. time: sim = cycle "
-    "simulator, samp = a stated part of it scaled, mod = the longer of array cycles (docs/modes.md) and simulated DRAM "
-    "time. mixer, step: bytes of an unpruned fp16 machine over the engine's, unpruned, 12 bit. most: ceiling 1/(1-f) of "
-    "any technique that only touches the mixer. T tokens and values, H heads, Q progressive quantisation: gain in bytes "
-    "of the mixer and, after /, RMS output error on random tensors; * modified technique under its own name; "
+    "modes: A softmax attention, D decay, L linear, S state, C scan, h host (not timed), x refused. "
+    "time: sim = cycle simulator, samp = a stated part of it scaled, mod = the longer of array cycles (docs/modes.md) "
+    "and simulated DRAM time. "
+    "mixer, step: bytes of an unpruned fp16 machine over the engine's, unpruned, 12 bit. "
+    "most: ceiling 1/(1-f) of any technique that only touches the mixer. "
+    "T tokens and values, H heads, Q progressive quantisation: gain in bytes of mixer/step and RMS output error, "
+    "both measured on random tensors, in which nothing is redundant; * modified technique under its own name; "
+    "? not measured, counted as 1.00x; - none. "
     "error: worst RMS error of a kernel against float64, all words 12 bit."
 )
 
@@ -32,18 +35,21 @@ def cells(row: Report) -> tuple[str, ...]:
         row["name"], modes, time, figure(row["latency_s"] * 1e3), figure(row["dram_bytes"] / 1e6),
         figure(row["energy_pJ"]["total"] / 1e9), times(ratio["mixer"]), times(ratio["whole"]),
         times(row["ceiling"]) if row["ceiling"] else "none",
-        *(technique(row["techniques"].get(name)) for name in _TECHNIQUES),
+        *(technique(row["techniques"][name]) for name in _TECHNIQUES),
         "-" if row["error"]["worst"] is None else f"{100 * row['error']['worst']:.2f} %",
     )  # fmt: skip
 
 
-def technique(said: Report | None) -> str:
-    """``2.00x*/41 %``: gain of the mixer's bytes and measured error; a bare 1.00x where there is nothing."""
-    if said is None:
-        return "-"
+def technique(said: Report) -> str:
+    """``2.00/1.04x* 41%``: gains of mixer and step and measured error; 1.00x where there is no counterpart."""
+    if said["mode"] == "none":
+        return "1.00x-"
     mark = "*" if said["mode"] == "modified" else ""
-    gain = f"{said['gain_mixer']:.2f}x{mark}"
-    return gain if said["error"] is None else f"{gain}/{100 * said['error']:.2g} %"
+    if not said["measured"]:
+        return f"1.00x{mark}?"
+    mixer, step = (1.0 if said[name] is None else said[name] for name in ("gain_mixer", "gain_step"))
+    gain = "1.00x" if max(mixer, step) < 1.005 else f"{mixer:.2f}/{step:.2f}x"
+    return f"{gain}{mark}" if said["error"] is None else f"{gain}{mark} {100 * said['error']:.2g}%"
 
 
 def times(value: float | None) -> str:
@@ -92,5 +98,5 @@ def _entry(row: Report) -> list[str]:
             f"* {part['name']} [{part['mode']}, {part['time']}{sample}] x {part['repeats']}: {part['decision']}"
         )
     for name, said in row["techniques"].items():
-        lines.append(f"* {name.replace('_', ' ')}, *{said['name']}*: {said['said']}")
+        lines.append(f"* {name.replace('_', ' ')}, *{said['name']}*: {'; '.join(said['said'])}")
     return lines

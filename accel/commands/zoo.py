@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="systems or configurations (default: first configuration of each system)",
+        help="systems or configurations (default: the first configuration of each system)",
     )
     parser.add_argument("--all", action="store_true", help="all configurations, not only the first of each system")
     add_machine_arguments(parser)

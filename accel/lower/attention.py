@@ -68,6 +68,20 @@ def parts(queries: int, keys: int, tile: int, query_start: int | None) -> list[P
     return out
 
 
+def _refuse_forms(kernel: SoftmaxAttention) -> None:
+    """Forms of softmax attention that no single program has; accel.lower.zoo makes several of them, or products."""
+    forms = {
+        "value_dim": (kernel.dv, kernel.dv != kernel.head_dim, f"must be head_dim = {kernel.head_dim}; pad with zeros"),
+        "window": (kernel.window, kernel.window > 0, "a job has no window; must be 0"),
+        "iterations": (kernel.iterations, kernel.iterations > 1, "must be 1; one program per iteration"),
+        "shared_kv": (kernel.shared_kv, kernel.shared_kv, "must be False; values are fetched on their own"),
+        "blocks": (kernel.blocks, kernel.blocks > 0, "grouped softmax is several programs; must be 0"),
+    }
+    for name, (value, wrong, right) in forms.items():
+        if wrong:
+            raise UserError(f"attention: {name} = {value}: {right}")
+
+
 @dataclass(frozen=True)
 class Lowering:
     """One network's attention on one machine: ``kernel`` has its largest shape (all keys that will ever be live).
@@ -83,6 +97,7 @@ class Lowering:
 
     def __post_init__(self) -> None:
         arch, kernel, plan = self.arch, self.kernel, self.plan
+        _refuse_forms(kernel)
         if kernel.head_dim > arch.max_head_dim:
             raise UserError(f"head_dim = {kernel.head_dim}: machine {arch.name} has max_head_dim = {arch.max_head_dim}")
         if kernel.head_dim < 8 or kernel.head_dim % 8:

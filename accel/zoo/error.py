@@ -85,14 +85,15 @@ def measure(kernel: Kernel, arch: Arch) -> Measured | None:
     return None
 
 
-def _normal(*shapes: tuple[int, ...]) -> list[Real]:
+def normal(*shapes: tuple[int, ...]) -> list[Real]:
+    """Seeded normal tensors, the same for the same shapes."""
     rng = np.random.default_rng(SEED)
     return [rng.normal(size=shape) for shape in shapes]
 
 
 @functools.lru_cache(1024)
 def _linear(K: int, N: int) -> Measured:
-    x, W = _normal((ROWS, K), (K, N))
+    x, W = normal((ROWS, K), (K, N))
     (xw, sx), (Ww, sw) = to_words(x), to_words(W)
     return Measured(
         relative_error(to_real(linear.linear_tiles(xw, Ww), sx * sw), x @ W), f"[{ROWS} x {K}] x [{K} x {N}]"
@@ -101,7 +102,7 @@ def _linear(K: int, N: int) -> Measured:
 
 @functools.lru_cache(1024)
 def _softmax(keys: int, dk: int, dv: int) -> Measured:
-    q, k, v = _normal((ROWS, dk), (keys, dk), (keys, dv))
+    q, k, v = normal((ROWS, dk), (keys, dk), (keys, dv))
     (qw, sq), (kw, sk), (vw, sv) = to_words(q), to_words(k), to_words(v)
     scale = score_scale(sq, sk, dk)
     k16, v16 = kw.astype(np.int16), vw.astype(np.int16)
@@ -116,7 +117,7 @@ def _softmax(keys: int, dk: int, dv: int) -> Measured:
 @functools.lru_cache(1024)
 def _products(keys: int, dk: int, dv: int) -> Measured:
     """Two products with the host's softmax between them; scores alone where there are no values."""
-    q, k, v = _normal((ROWS, dk), (keys, dk), (keys, max(dv, 1)))
+    q, k, v = normal((ROWS, dk), (keys, dk), (keys, max(dv, 1)))
     (qw, sq), (kw, sk), (vw, sv) = to_words(q), to_words(k), to_words(v)
     scores = to_real(linear.linear_tiles(qw, kw.T), sq * sk) / math.sqrt(dk)
     said = f"{ROWS} queries, {keys} keys, head {dk}"
@@ -133,7 +134,7 @@ def _products(keys: int, dk: int, dv: int) -> Measured:
 
 @functools.lru_cache(1024)
 def _retention(gammas: tuple[float, ...], tokens: int, dk: int, dv: int) -> Measured:
-    q, k, v = _normal((tokens, dk), (tokens, dk), (tokens, dv))
+    q, k, v = normal((tokens, dk), (tokens, dk), (tokens, dv))
     (qw, sq), (kw, sk), (vw, sv) = to_words(q), to_words(k), to_words(v)
     scale = decay.weight_scale(float(np.abs(qw.astype(float) @ kw.T).max()))
     errors = []
@@ -146,7 +147,7 @@ def _retention(gammas: tuple[float, ...], tokens: int, dk: int, dv: int) -> Meas
 
 @functools.lru_cache(1024)
 def _chunks(gammas: tuple[float, ...], tokens: int, chunk: int, dk: int, dv: int) -> Measured:
-    q, k, v = _normal((tokens, dk), (tokens, dk), (tokens, dv))
+    q, k, v = normal((tokens, dk), (tokens, dk), (tokens, dv))
     (qw, sq), (kw, sk), (vw, sv) = to_words(q), to_words(k), to_words(v)
     scale = decay.weight_scale(float(np.abs(qw.astype(float) @ kw.T).max()))
     errors = []
@@ -162,7 +163,7 @@ def _chunks(gammas: tuple[float, ...], tokens: int, chunk: int, dk: int, dv: int
 
 @functools.lru_cache(1024)
 def _state(kind: str, gammas: tuple[float, ...], tokens: int, dk: int, dv: int) -> Measured:
-    q, k, v, gate = _normal((tokens, dk), (tokens, dk), (tokens, dv), (tokens, dk))
+    q, k, v, gate = normal((tokens, dk), (tokens, dk), (tokens, dv), (tokens, dk))
     (qw, sq), (vw, sv) = to_words(q), to_words(v)
     said = f"{tokens} tokens, state {dk} x {dv}"
     if kind == "additive":
@@ -172,11 +173,12 @@ def _state(kind: str, gammas: tuple[float, ...], tokens: int, dk: int, dv: int) 
         found = np.rint(real / step) * step * sq * sv * 2.0**level_state.LEVEL_UNIT_BITS
         return Measured(relative_error(found, exact.additive_state(q, k, v)), said)
     kw, sk = to_words(k)
+    decays: list[Real]
     if kind == "channel":
         decays = [1 / (1 + np.exp(-gate)) ** (1 / 16)]  # gates of GLA: sigmoid^(1/16)
         exponents = [decay.decode_decay_words(decay.encode_decay_words(decay.encode_decay(decays[0])))]
     else:
-        decays = [np.full(k.shape, gamma) for gamma in gammas]
+        decays = [np.full(k.shape, gamma, float) for gamma in gammas]
         exponents = [np.asarray(decay.encode_decay(gamma)) for gamma in gammas]
         said += ", fastest and slowest head"
     errors = []
@@ -200,7 +202,7 @@ def _scan(form: str, tokens: int, channels: int, numbers: int, both: bool) -> Me
 
 def _ssm(tokens: int, channels: int, numbers: int, both: bool) -> float:
     """A = -1, -2, ... and dt of 0.001 to 0.1 by channel, as Mamba starts from."""
-    u, B, C, spread = _normal((tokens, channels), (tokens, numbers), (tokens, numbers), (tokens, channels))
+    u, B, C, spread = normal((tokens, channels), (tokens, numbers), (tokens, numbers), (tokens, channels))
     dt = np.geomspace(1e-3, 1e-1, channels) * np.exp(spread / 2)
     A = -np.arange(1.0, numbers + 1) * np.ones((channels, 1))
     h = exact.decayed_sum((dt * u)[:, :, None] * B[:, None], np.exp(dt[:, :, None] * A))
@@ -218,7 +220,7 @@ def _ssm(tokens: int, channels: int, numbers: int, both: bool) -> float:
 
 
 def _wkv(tokens: int, channels: int, numbers: int, both: bool) -> float:
-    k, v, u = _normal((tokens, channels), (tokens, channels), (channels,))
+    k, v, u = normal((tokens, channels), (tokens, channels), (channels,))
     w = np.geomspace(0.1, 10, channels) / tokens if both else np.geomspace(0.0025, 1, channels)
     u = u / tokens if both else u
     (vw, sv), kappa = to_words(v), exponent_scores(k)
@@ -233,7 +235,7 @@ def _wkv(tokens: int, channels: int, numbers: int, both: bool) -> float:
 
 
 def _qlstm(tokens: int, channels: int, numbers: int, both: bool) -> float:
-    forget, enter, leave, x = _normal(*[(tokens, channels)] * 4)
+    forget, enter, leave, x = normal(*[(tokens, channels)] * 4)
     f, i, o = (1 / (1 + np.exp(-gate)) for gate in (forget + 2, enter, leave))
     h = exact.decayed_sum(i * x, f)
     d = decay.decode_decay_words(decay.encode_decay_words(decay.encode_decay(f)))
@@ -245,7 +247,7 @@ def _qlstm(tokens: int, channels: int, numbers: int, both: bool) -> float:
 
 
 def _indrnn(tokens: int, channels: int, numbers: int, both: bool) -> float:
-    (x,) = _normal((tokens, channels))
+    (x,) = normal((tokens, channels))
     u = np.linspace(-1, 0.99, channels)
     wanted = exact.relu_scan(x, u)
     unit = float(np.abs(wanted).max()) * 1.05 / (1 << (STATE_BITS - 1))
@@ -255,7 +257,7 @@ def _indrnn(tokens: int, channels: int, numbers: int, both: bool) -> float:
 
 
 def _fir(tokens: int, channels: int, taps: int, both: bool) -> float:
-    (x,) = _normal((tokens, channels))
+    (x,) = normal((tokens, channels))
     weights = 0.9 ** np.arange(taps)
     (xw, sx), (tw, st) = to_words(x), to_words(weights)
     wanted = sum(tap * np.vstack([np.zeros((lag, channels)), x[: len(x) - lag]]) for lag, tap in enumerate(weights))

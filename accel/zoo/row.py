@@ -121,18 +121,14 @@ def _summary(runs: Sequence[PhaseRun]) -> str:
 
 
 def _errors(calls: Sequence[Call], arch: Arch) -> dict[str, Any]:
-    """Error of every kernel's golden against float64, and the worst; ``explained`` says why it may exceed the bound."""
-    found = []
-    for call in calls:
-        measured = measure(call.kernel, arch)
-        if measured is not None:
-            found.append({"kernel": call.label, "error": measured.error, "measured_on": measured.shape})
-    worst = max(found, key=lambda one: one["error"], default=None)
+    """Error of every kernel's golden against float64, and the worst."""
+    found = [(call.label, measured) for call in calls if (measured := measure(call.kernel, arch)) is not None]
+    worst = max(found, key=lambda one: one[1].error, default=None)
     return {
-        "worst": worst["error"] if worst else None,
-        "worst_kernel": worst["kernel"] if worst else None,
+        "worst": worst[1].error if worst else None,
+        "worst_kernel": worst[0] if worst else None,
         "bound": BOUND,
-        "kernels": found,
+        "kernels": [{"kernel": label, "error": one.error, "measured_on": one.shape} for label, one in found],
     }
 
 

@@ -1,9 +1,8 @@
-"""Rows of the zoo on disk: one JSON file each, named by a hash of all that decides it, so that a run can go on later."""
+"""Rows of the zoo on disk: a JSON file each, named by a hash of all that decides it, so that a run can go on later."""
 
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,4 +96,4 @@ def zoo_report(found: Sequence[dict[str, Any]], arch: Arch, command: str) -> dic
 
 def json_text(value: dict[str, Any]) -> str:
     """JSON in a fixed order; no NaN."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + os.linesep
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -170,8 +170,8 @@ def _state(kind: str, gammas: tuple[float, ...], tokens: int, dk: int, dv: int) 
         rows = level_state.run_level_state(qw, exponent_scores(k), vw)
         real = rows.accumulated / 2.0 ** rows.shift[..., None]
         step = float(np.abs(real).max()) / (1 << 15)
-        found = np.rint(real / step) * step * sq * sv * 2.0**level_state.LEVEL_UNIT_BITS
-        return Measured(relative_error(found, exact.additive_state(q, k, v)), said)
+        rounded = np.rint(real / step) * step * sq * sv * 2.0**level_state.LEVEL_UNIT_BITS
+        return Measured(relative_error(rounded, exact.additive_state(q, k, v)), said)
     kw, sk = to_words(k)
     decays: list[Real]
     if kind == "channel":

@@ -171,9 +171,9 @@ def vocabulary(K: int, N: int) -> Effect:
 
 @functools.lru_cache(256)
 def relu_columns(K: int, N: int) -> Effect:
-    """Rows of W whose input is exactly 0 behind a ReLU are not fetched; exact."""
+    """Rows of W whose input is exactly 0 behind a ReLU, N of K inputs being such, are not fetched; exact."""
     x, W = normal((1, K), (K, N))
-    x = np.maximum(x[0], 0)
+    x = np.concatenate([np.maximum(x[0, :N], 0), x[0, N:]])
     (xw, sx), (Ww, sw) = to_words(x), to_words(W)
     used = np.flatnonzero(xw)
     full = linear.linear_tiles(xw, Ww)

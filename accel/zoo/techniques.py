@@ -18,7 +18,9 @@ from workloads.kernels import ChunkState, DecayAttention, Gemm, Gemv, Scan, Soft
 from workloads.systems import Call, System, Technique
 
 NAMES = ("token_pruning", "head_pruning", "progressive_quantisation")
-SMALLEST_VOCABULARY = 4096
+LONGEST_VOCABULARY = 4096
+CELL_OUTPUTS = 8
+"""Fewer outputs than this are a read-out."""
 
 
 class Gain(NamedTuple):
@@ -188,14 +190,14 @@ def _vocabulary(call: Call, runs: list[PhaseRun], arch: Arch) -> Gain | None:
     kernel = call.kernel
     if call.role != "vocabulary" or not isinstance(kernel, (Gemv, Gemm)):
         return None
-    found = effect.vocabulary(min(kernel.K, LONGEST_SUM), min(kernel.N, SMALLEST_VOCABULARY))
+    found = effect.vocabulary(min(kernel.K, LONGEST_SUM), min(kernel.N, LONGEST_VOCABULARY))
     return Gain(_bytes(runs, "weights") * found.share, found.error, found.said)
 
 
 def _relu(call: Call, runs: list[PhaseRun], arch: Arch) -> Gain | None:
     kernel = call.kernel
-    # Only a square matrix has the cell's own outputs, behind the ReLU, as inputs.
-    if call.role != "recurrent_gemv" or not isinstance(kernel, Gemv) or kernel.K != kernel.N:
+    # The cell's own outputs come back behind the ReLU, beside other inputs; a read-out is not a cell.
+    if call.role != "recurrent_gemv" or not isinstance(kernel, Gemv) or kernel.N < CELL_OUTPUTS or kernel.N > kernel.K:
         return None
     found = effect.relu_columns(kernel.K, kernel.N)
     return Gain(_bytes(runs, "weights") * found.share, found.error, found.said)

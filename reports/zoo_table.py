@@ -49,7 +49,12 @@ def technique(said: Report) -> str:
         return f"1.00x{mark}?"
     mixer, step = (1.0 if said[name] is None else said[name] for name in ("gain_mixer", "gain_step"))
     gain = "1.00x" if max(mixer, step) < 1.005 else f"{mixer:.2f}/{step:.2f}x"
-    return f"{gain}{mark}" if said["error"] is None else f"{gain}{mark} {100 * said['error']:.2g}%"
+    return f"{gain}{mark}" if said["error"] is None else f"{gain}{mark} {percent(said['error'])}"
+
+
+def percent(error: float) -> str:
+    """Two digits, no exponent."""
+    return f"{100 * error:.0f}%" if error >= 0.1 else f"{100 * error:.2g}%"
 
 
 def times(value: float | None) -> str:

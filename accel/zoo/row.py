@@ -128,7 +128,9 @@ def _errors(calls: Sequence[Call], arch: Arch) -> dict[str, Any]:
         "worst": worst[1].error if worst else None,
         "worst_kernel": worst[0] if worst else None,
         "bound": BOUND,
-        "kernels": [{"kernel": label, "error": one.error, "measured_on": one.shape} for label, one in found],
+        "kernels": [
+            {"kernel": label, "error": one.error, "measured_on": one.shape, "why": one.why} for label, one in found
+        ],
     }
 
 

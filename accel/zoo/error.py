@@ -200,7 +200,7 @@ def _scan(form: str, tokens: int, channels: int, numbers: int, both: bool) -> Me
     said = f"{tokens} tokens, {channels} channels" + (f" of {numbers}" if numbers > 1 else "")
     why = ""
     if form == "ssm" and error > BOUND:
-        why = "decays beyond 2^-16 at a channel's largest dt have no decay word: A of 37 and more times dt of 0.3 and more"
+        why = "decays beyond 2^-16 at a channel's largest dt have no decay word: A >= 37 times dt >= 0.3"
     return Measured(error, said + (", both directions" if both else ""), why)
 
 

@@ -69,7 +69,7 @@ def parts(queries: int, keys: int, tile: int, query_start: int | None) -> list[P
 
 
 def _refuse_forms(kernel: SoftmaxAttention) -> None:
-    """Forms of softmax attention that no program has yet; they are not ignored."""
+    """Forms of softmax attention that no single program has; accel.lower.zoo makes several of them, or products."""
     forms = {
         "value_dim": (kernel.dv, kernel.dv != kernel.head_dim, f"must be head_dim = {kernel.head_dim}; pad with zeros"),
         "window": (kernel.window, kernel.window > 0, "a job has no window; must be 0"),

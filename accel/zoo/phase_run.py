@@ -1,0 +1,132 @@
+"""One phase on one machine: cycles, how they were found, and the counters that energy is made of.
+
+`SIMULATED` names the modes that have a program; a further mode moves there when the simulator has it, and everything
+behind it stays as it is.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from accel.arch import Arch
+from accel.lower.zoo import Mode, Phase
+from accel.lower.zoo.phase import WORD
+from accel.units.modes import STATE_BITS
+from accel.units.softmax import EXPONENT_BITS
+from accel.zoo.attention_time import added, scaled, simulate
+from accel.zoo.memory_time import memory_time
+
+Label = Literal["simulated", "sampled", "modelled", "host", "refused"]
+ADDRESS_BYTES = 8  # an entry of an address FIFO, as in sim.counts
+
+
+@dataclass(frozen=True)
+class PhaseRun:
+    """All repeats of a phase. ``cycles``: 0 on the host. ``array``, ``memory``: cycles that arrays and memory need
+    alone, of a modelled phase. ``moved_bytes``: whole accesses, reads and writes.
+    """
+
+    phase: Phase
+    label: Label
+    cycles: float
+    array: float
+    memory: float
+    moved_bytes: float
+    counts: dict[str, Any]
+    sample: str = ""
+
+
+def run_phase(arch: Arch, phase: Phase) -> PhaseRun:
+    """Time and counters of a phase, simulated where its mode has a program and modelled elsewhere."""
+    return SIMULATED.get(phase.mode, _modelled)(arch, phase)
+
+
+def _softmax(arch: Arch, phase: Phase) -> PhaseRun:
+    cycles, counted, samples = 0.0, None, []
+    for piece in phase.pieces:
+        found = simulate(arch, piece.kernel)
+        times = piece.times * phase.repeats
+        cycles += found.cycles * times
+        part = scaled(found.counts, times)
+        counted = part if counted is None else added(counted, part)
+        samples += [found.sample] if found.sample else []
+    assert counted is not None
+    moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
+    label: Label = "sampled" if samples else "simulated"
+    return PhaseRun(phase, label, cycles, 0.0, 0.0, moved, counted, "; ".join(samples))
+
+
+def _modelled(arch: Arch, phase: Phase) -> PhaseRun:
+    memory = memory_time(arch, phase.streams)
+    counted = _counts(arch, phase, memory.activations, memory.refreshes, memory.read_bytes, memory.write_bytes)
+    on_engine = phase.mode not in ("host", "refused")
+    cycles = math.ceil(max(phase.array_cycles, memory.cycles)) if on_engine else 0
+    label: Label = "modelled" if on_engine else "refused" if phase.mode == "refused" else "host"
+    return PhaseRun(
+        phase, label, cycles * phase.repeats, phase.array_cycles * phase.repeats, memory.cycles * phase.repeats,
+        (memory.read_bytes + memory.write_bytes) * phase.repeats, scaled(counted, phase.repeats),
+    )  # fmt: skip
+
+
+def _counts(arch: Arch, phase: Phase, act: float, ref: float, read: int, write: int) -> dict[str, Any]:
+    """The counters of docs/cost.md for one repeat of a modelled phase."""
+    engine = phase.mode not in ("host", "refused")
+    weights = sum(stream.read for stream in phase.streams if stream.kind == "weights")
+    values = sum(stream.read + stream.read_again for stream in phase.streams if stream.kind in ("cache", "state"))
+    products = phase.qk_macs + phase.pv_macs + phase.again_macs
+    qk = phase.qk_macs * products / (phase.qk_macs + phase.pv_macs) if phase.qk_macs else 0
+    word = WORD / 8
+    # In state mode a line is read and written back; its halves lie in the two SRAMs.
+    half = STATE_BITS / 2 / 8
+    updates = qk * half if phase.mode == "state" else 0
+    return {
+        "rows": 0,
+        "dram_read_bytes": {
+            "q": max(0, read - weights - values), "k_msb": 0, "k_lsb": 0, "v": values, "weights": weights,
+        },
+        "dram_write_bytes": write,
+        "dram_commands": {"act": act, "ref": ref},
+        "macs": {"qk": qk if engine else 0, "pv": (products - qk) if engine else 0},
+        "sram_read_bytes": {
+            "k": updates if phase.mode == "state" else qk * word,
+            "v": (products - qk) * word if engine else 0,
+            "score": phase.normalisations * EXPONENT_BITS / 8 if phase.mode == "decay" else 0,
+        },
+        "sram_write_bytes": {
+            "k": updates,
+            "v": updates + (weights + values if engine else 0),
+            "score": phase.normalisations * EXPONENT_BITS / 8 if phase.mode == "decay" else 0,
+        },
+        "softmax": {
+            "exponentials": phase.exponentials if engine else 0, "reciprocals": 0,
+            "normalisations": phase.normalisations if engine else 0,
+        },
+        "topk": {"comparisons": 0, "elements": 0},
+        "importance_updates": 0,
+        "output_values": phase.output_values if engine else 0,
+        "crossbar_bytes": {
+            "address": read / arch.memory_spec.access_bytes * ADDRESS_BYTES if engine else 0,
+            "data": read if engine else 0,
+        },
+    }  # fmt: skip
+
+
+SIMULATED: dict[Mode, Callable[[Arch, Phase], PhaseRun]] = {"softmax": _softmax}
+
+
+def energy_counts(runs: list[PhaseRun]) -> dict[str, Any]:
+    """The sum of all phases' counters, only those that energy asks for."""
+    total: dict[str, Any] = {}
+    for run in runs:
+        wanted = {name: run.counts[name] for name in ENERGY_COUNTS}
+        wanted["dram_commands"] = {name: wanted["dram_commands"][name] for name in ("act", "ref")}
+        wanted["topk"] = {name: wanted["topk"][name] for name in ("comparisons", "elements")}
+        total = added(total, wanted) if total else wanted
+    return total
+
+
+ENERGY_COUNTS = (
+    "rows", "dram_read_bytes", "dram_write_bytes", "dram_commands", "macs", "sram_read_bytes", "sram_write_bytes",
+    "softmax", "topk", "importance_updates", "output_values", "crossbar_bytes",
+)  # fmt: skip

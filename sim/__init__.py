@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numba
 
-_KEPT_CACHES = 4
+_KEPT_CACHES = 16
 
 
 def _cache_folder() -> Path:

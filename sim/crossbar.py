@@ -12,10 +12,10 @@ back in the order in which it took them, one per cycle, as an AXI port with one 
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sim.dram import can_accept, done_tick, enqueue, next_event
 from sim.dram_state import READ, DramState
+from sim.timing import timing_kernel
 
 SLICE = 2  # accesses in the register slice before a port
 
@@ -64,7 +64,13 @@ def new_crossbar(lanes: int, depth: int, channels: int, outstanding: int) -> Cro
     return Crossbar._make(queued + sent + under_way + ports + last)
 
 
-@njit(cache=True)
+@timing_kernel
+def _wrapped(place: int, size: int) -> int:
+    """A place in a ring, of one that is at most a turn further; a division takes longer than all else here."""
+    return place - size if place >= size else place
+
+
+@timing_kernel
 def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int, log: np.ndarray) -> None:
     """One cycle of the lanes-to-channels crossbar: each lane asks for the channels of its oldest addresses.
 
@@ -73,11 +79,13 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int,
     """
     lanes, depth = x.channel.shape
     channels, outstanding = x.sent_ticket.shape
-    granted = False
+    granted, free = False, channels
     for channel in range(channels):
-        x.claimed[lanes + channel] = t if x.offered[channel] == SLICE or x.sent_count[channel] == outstanding else -1
+        if x.offered[channel] == SLICE or x.sent_count[channel] == outstanding:
+            x.claimed[lanes + channel] = t
+            free -= 1
         if x.offered[channel] > 0 and can_accept(dram, channel):
-            slot = (x.sent_head[channel] + x.sent_count[channel] - x.offered[channel]) % outstanding
+            slot = _wrapped(x.sent_head[channel] + x.sent_count[channel] - x.offered[channel], outstanding)
             x.sent_ticket[channel, slot] = enqueue(
                 dram, channel, x.sent_bank[channel, slot], x.sent_row[channel, slot], READ, tick
             )
@@ -88,28 +96,33 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int,
                 entry.bank, entry.row = x.sent_bank[channel, slot], x.sent_row[channel, slot]
                 x.busy[3] += 1
             x.wake[channel] = min(x.wake[channel], next_event(dram, channel, tick))
+    if x.busy[0] == 0:
+        free = 0
     for place in range(window):
         for i in range(lanes):
+            if free == 0:
+                break
             lane = (i + t) & (lanes - 1)
             if place >= x.waiting[lane] - (x.pushed[lane] == t) or x.served[lane] == t:
                 continue
-            at = (x.head[lane] + place) % depth
+            at = _wrapped(x.head[lane] + place, depth)
             channel = x.channel[lane, at]
             if x.claimed[lanes + channel] == t:
                 continue
             x.claimed[lanes + channel] = x.served[lane] = t
             granted = True
-            slot = (x.sent_head[channel] + x.sent_count[channel]) % outstanding
+            free -= 1
+            slot = _wrapped(x.sent_head[channel] + x.sent_count[channel], outstanding)
             x.sent_bank[channel, slot], x.sent_row[channel, slot] = x.bank[lane, at], x.row[lane, at]
             x.sent_lane[channel, slot] = lane
             x.sent_pending[channel, slot] = x.pending[lane, at]
             x.sent_count[channel] += 1
             x.offered[channel] += 1
             for back in range(place, 0, -1):  # older addresses close up
-                to, source = (x.head[lane] + back) % depth, (x.head[lane] + back - 1) % depth
+                to, source = _wrapped(x.head[lane] + back, depth), _wrapped(x.head[lane] + back - 1, depth)
                 x.channel[lane, to], x.bank[lane, to] = x.channel[lane, source], x.bank[lane, source]
                 x.row[lane, to], x.pending[lane, to] = x.row[lane, source], x.pending[lane, source]
-            x.head[lane] = (x.head[lane] + 1) % depth
+            x.head[lane] = _wrapped(x.head[lane] + 1, depth)
             x.waiting[lane] -= 1
             x.busy[0] -= 1
             x.busy[1] += 1
@@ -117,7 +130,7 @@ def send_addresses(x: Crossbar, dram: DramState, t: int, tick: int, window: int,
         x.busy[2] += 1
 
 
-@njit(cache=True)
+@timing_kernel
 def return_data(
     x: Crossbar, dram: DramState, pending: np.ndarray, ready: np.ndarray, t: int, tick: int, window: int, behind: int,
     log: np.ndarray,
@@ -133,18 +146,18 @@ def return_data(
             channel = (i + t) & (channels - 1)
             if place >= x.received[channel] or x.served[lanes + channel] == t:
                 continue
-            at = (x.sent_head[channel] + place) % outstanding
+            at = _wrapped(x.sent_head[channel] + place, outstanding)
             lane = x.sent_lane[channel, at]
             if x.claimed[lane] == t:
                 continue
             x.claimed[lane] = x.served[lanes + channel] = t
             line = x.sent_pending[channel, at]
             for back in range(place, 0, -1):
-                to = (x.sent_head[channel] + back) % outstanding
-                source = (x.sent_head[channel] + back - 1) % outstanding
+                to = _wrapped(x.sent_head[channel] + back, outstanding)
+                source = _wrapped(x.sent_head[channel] + back - 1, outstanding)
                 x.sent_lane[channel, to] = x.sent_lane[channel, source]
                 x.sent_pending[channel, to] = x.sent_pending[channel, source]
-            x.sent_head[channel] = (x.sent_head[channel] + 1) % outstanding
+            x.sent_head[channel] = _wrapped(x.sent_head[channel] + 1, outstanding)
             x.sent_count[channel] -= 1
             x.received[channel] -= 1
             x.busy[1] -= 1
@@ -154,7 +167,7 @@ def return_data(
     for channel in range(channels):
         here = x.received[channel]
         if here < window and here < x.sent_count[channel] - x.offered[channel]:
-            done = done_tick(dram, channel, x.sent_ticket[channel, (x.sent_head[channel] + here) % outstanding])
+            done = done_tick(dram, channel, x.sent_ticket[channel, _wrapped(x.sent_head[channel] + here, outstanding)])
             if 0 <= done <= tick:
                 x.received[channel] = here + 1
                 if x.busy[4] < log.shape[0]:

@@ -22,8 +22,6 @@ channel: every `push` first, then one `tick`. Ticks before `next_event` can be l
 `push` may make `next_event` earlier.
 """
 
-from numba import njit
-
 from sim.dram_commands import (
     act_ready,
     choose_mode,
@@ -50,6 +48,7 @@ from sim.dram_state import (
     map_address,
     new_dram,
 )
+from sim.timing import timing_kernel
 
 __all__ = [
     "DramState",
@@ -66,21 +65,21 @@ __all__ = [
 ]
 
 
-@njit(cache=True)
+@timing_kernel
 def can_accept(state: DramState, channel: int) -> bool:
     """Whether the read queue has room."""
     c = state.channel[channel]
     return c.queued[READ] < c.queue_depth
 
 
-@njit(cache=True)
+@timing_kernel
 def can_accept_write(state: DramState, channel: int) -> bool:
     """Whether the posted write queue has room."""
     c = state.channel[channel]
     return c.queued[WRITE] < c.write_queue_depth
 
 
-@njit(cache=True)
+@timing_kernel
 def push(state: DramState, channel: int, address: int, is_write: bool, now: int) -> int:
     """Queue one access at tick `now`, before `tick(.., now)`; there has to be room. Returns its ticket.
 
@@ -90,7 +89,7 @@ def push(state: DramState, channel: int, address: int, is_write: bool, now: int)
     return enqueue(state, channel, flat_bank(state, pseudo, group, bank), row, WRITE if is_write else READ, now)
 
 
-@njit(cache=True)
+@timing_kernel
 def enqueue(state: DramState, channel: int, bank: int, row: int, kind: int, now: int) -> int:
     """`push` of an access that is already mapped to a bank of the channel and a row. Returns its ticket."""
     c = state.channel[channel]
@@ -131,7 +130,7 @@ def enqueue(state: DramState, channel: int, bank: int, row: int, kind: int, now:
     return ticket
 
 
-@njit(cache=True)
+@timing_kernel
 def done_tick(state: DramState, channel: int, ticket: int) -> int:
     """Tick in which the last data beat of this access ends, or -1 while its column command has not been issued.
 
@@ -140,14 +139,14 @@ def done_tick(state: DramState, channel: int, ticket: int) -> int:
     return state.channel[channel].done[ticket % TICKET_RING]
 
 
-@njit(cache=True)
+@timing_kernel
 def next_event(state: DramState, channel: int, now: int) -> int:
     """Earliest tick from `now` on, after those already ticked, in which `tick` can do anything."""
     c = state.channel[channel]
     return max(min(c.next_column, c.next_row, c.next_refresh), now, c.last_tick + 1)
 
 
-@njit(cache=True)
+@timing_kernel
 def tick(state: DramState, channel: int, now: int) -> None:
     """One clock of one channel: issue what the command buses take."""
     c = state.channel[channel]
@@ -176,14 +175,14 @@ def tick(state: DramState, channel: int, now: int) -> None:
                 _issue_row(c, bank, now)
 
 
-@njit(cache=True)
+@timing_kernel
 def tick_all(state: DramState, now: int) -> None:
     """One clock of every channel."""
     for channel in range(state.channel.size):
         tick(state, channel, now)
 
 
-@njit(cache=True)
+@timing_kernel
 def _tick_shared_bus(c: Channel, now: int) -> None:
     """One clock with a single command bus: the older of the column and the row candidate goes out."""
     column_bank, activated = _pick_column(c, now)
@@ -206,7 +205,7 @@ def _tick_shared_bus(c: Channel, now: int) -> None:
         _issue_row(c, row_bank, now)
 
 
-@njit(cache=True)
+@timing_kernel
 def _pick_column(c: Channel, now: int) -> tuple[int, bool]:
     """(bank of the RD or WR to issue, whether for its activated request), or (NONE, False) and a new next_column."""
     best, best_ticket, earliest = NONE, FAR, FAR
@@ -244,7 +243,7 @@ def _pick_column(c: Channel, now: int) -> tuple[int, bool]:
     return best, False
 
 
-@njit(cache=True)
+@timing_kernel
 def _pick_row(c: Channel, now: int) -> int:
     """Bank to activate (if closed) or to precharge (if open), or NONE and a new next_row."""
     kind = c.mode
@@ -282,7 +281,7 @@ def _pick_row(c: Channel, now: int) -> int:
     return best
 
 
-@njit(cache=True)
+@timing_kernel
 def _issue_row(c: Channel, bank: int, now: int) -> None:
     """ACT of a closed bank for its oldest request, or PRE of an open one."""
     if c.open_row[bank] == NONE:
@@ -292,7 +291,7 @@ def _issue_row(c: Channel, bank: int, now: int) -> None:
         close(c, bank, now + c.pre_to_act, 1)
 
 
-@njit(cache=True)
+@timing_kernel
 def _refresh(c: Channel, now: int) -> None:
     """Next step of a due refresh: close all banks of the pseudo channel, then REF it, then on to the next one."""
     per_pc = c.banks >> c.pc_bits

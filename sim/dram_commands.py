@@ -3,12 +3,11 @@
 `sim/dram.py` decides which command goes out; here it takes effect. All functions work on one `CHANNEL` record.
 """
 
-from numba import njit
-
 from sim.dram_state import ACT, NONE, RD, READ, ROW_CONFLICT, ROW_HIT, ROW_MISS, TICKET_RING, WR, WRITE, Channel
+from sim.timing import timing_kernel
 
 
-@njit(cache=True)
+@timing_kernel
 def column_ready(c: Channel, kind: int, bank: int) -> int:
     """Earliest tick for a RD (or WR) to the open row of a bank."""
     group = bank >> c.ba_bits
@@ -17,21 +16,21 @@ def column_ready(c: Channel, kind: int, bank: int) -> int:
     )
 
 
-@njit(cache=True)
+@timing_kernel
 def act_ready(c: Channel, bank: int) -> int:
     """Earliest tick for an ACT of a closed bank."""
     group = bank >> c.ba_bits
     return max(c.act_ready[bank], c.group_act_ready[group], c.pc_act_ready[group >> c.bg_bits])
 
 
-@njit(cache=True)
+@timing_kernel
 def row_kept(c: Channel, kind: int, bank: int) -> bool:
     """Whether a request for the open row came no later than the oldest one for another row of the bank."""
     hit = c.first_hit[kind, bank]
     return hit != NONE and c.slot_tick[hit] <= c.slot_tick[c.first_other[kind, bank]]
 
 
-@njit(cache=True)
+@timing_kernel
 def choose_mode(c: Channel) -> None:
     """Serve writes while there are no reads, and from the high watermark down to the low one."""
     reads, writes = c.queued[READ], c.queued[WRITE]
@@ -44,7 +43,7 @@ def choose_mode(c: Channel) -> None:
         c.next_column = c.next_row = 0  # look at everything again
 
 
-@njit(cache=True)
+@timing_kernel
 def issue_column(c: Channel, bank: int, activated: bool, now: int) -> None:
     """RD or WR to an open bank, for its activated request or for the oldest queued one that wants the open row."""
     group = bank >> c.ba_bits
@@ -92,7 +91,7 @@ def issue_column(c: Channel, bank: int, activated: bool, now: int) -> None:
     c.column_command, c.column_bank, c.column_row = RD if kind == READ else WR, bank, row
 
 
-@njit(cache=True)
+@timing_kernel
 def issue_act(c: Channel, bank: int, now: int) -> None:
     """Open the row of the bank's oldest request in the queue being served; the request leaves the queue for it."""
     kind = c.mode
@@ -123,14 +122,14 @@ def issue_act(c: Channel, bank: int, now: int) -> None:
     sort_waiting(c, bank)
 
 
-@njit(cache=True)
+@timing_kernel
 def row_command(c: Channel, command: int, bank: int, row: int, now: int, bus_cycles: int) -> None:
     """Put a command on the row bus (or the only bus)."""
     c.bus_free = c.next_row = now + bus_cycles
     c.row_command, c.row_bank, c.row_row = command, bank, row
 
 
-@njit(cache=True)
+@timing_kernel
 def close(c: Channel, bank: int, act_ready: int, for_other: int) -> None:
     """An open bank is precharged."""
     c.open_row[bank] = NONE
@@ -140,7 +139,7 @@ def close(c: Channel, bank: int, act_ready: int, for_other: int) -> None:
     sort_waiting(c, bank)
 
 
-@njit(cache=True)
+@timing_kernel
 def sort_waiting(c: Channel, bank: int) -> None:
     """After a bank opened or closed: which waiting request is the oldest for the open row, which for another one."""
     row = c.open_row[bank]
@@ -167,7 +166,7 @@ def sort_waiting(c: Channel, bank: int) -> None:
                 c.other_wanted[kind] |= bit
 
 
-@njit(cache=True)
+@timing_kernel
 def dequeue(c: Channel, kind: int, bank: int, slot: int) -> None:
     """Take a request out of its bank's queue and give the slot back."""
     before, after = c.slot_prev[slot], c.slot_next[slot]

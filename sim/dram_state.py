@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from accel.errors import UserError
 from accel.memory import MAX_BANKS_PER_CHANNEL, XOR_FOLDS, MemorySpec
+from sim.timing import timing_kernel
 
 READ, WRITE = 0, 1
 NONE = -1
@@ -185,7 +186,7 @@ def _lowest_bit(typing_context: Any, word: Any) -> Any:
 lowest_bit: Callable[[int], int] = intrinsic(_lowest_bit)  # type: ignore[assignment]
 
 
-@njit(cache=True)
+@timing_kernel
 def map_address(state: DramState, address: int) -> tuple[int, int, int, int, int, int]:
     """(channel, pseudo channel, bank group, bank in the group, row, column) of a byte address >= 0."""
     c = state.channel[0]  # the map is the same in all of them
@@ -219,7 +220,7 @@ def map_address(state: DramState, address: int) -> tuple[int, int, int, int, int
     return channel, pseudo, group, bank, row, column
 
 
-@njit(cache=True)
+@timing_kernel
 def flat_bank(state: DramState, pseudo: int, group: int, bank: int) -> int:
     """Number of a bank within its channel, as commands and queues name it."""
     c = state.channel[0]

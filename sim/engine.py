@@ -6,7 +6,6 @@ which it may be used; space given back in a cycle can be taken in the next.
 
 from dataclasses import dataclass
 
-from numba import njit
 from numpy.typing import NDArray
 
 from accel.arch import Arch
@@ -22,6 +21,7 @@ from sim.qk import Qk, new_qk
 from sim.qk import issue as qk_issue
 from sim.requant import decide
 from sim.sequencer import Sequencer, dispatch, new_sequencer
+from sim.timing import timing_kernel
 from sim.unroll import machine
 from sim.work import Times, Work, new_times
 
@@ -39,7 +39,7 @@ class Timing:
     times: Times
 
 
-@njit(cache=True)
+@timing_kernel
 def _run(
     m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, ops: NDArray, tokens: NDArray, selected: NDArray,
     pending: NDArray, times: Times, sequencer: Sequencer, f: Fetcher, x: Crossbar, dram: DramState,

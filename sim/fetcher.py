@@ -13,10 +13,10 @@ What has arrived is passed in order, one line (query, LSB fetch) of each kind pe
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from sim.crossbar import Crossbar
 from sim.dram_state import DramState, flat_bank, map_address
+from sim.timing import timing_kernel
 from sim.work import Record, Times, integers
 
 KIND_Q, KIND_K, KIND_LSB, KIND_V, KIND_V_ROW = range(5)
@@ -47,7 +47,7 @@ def new_fetcher(lanes: int, rows: int) -> Fetcher:
     )
 
 
-@njit(cache=True)
+@timing_kernel
 def _lowest(mask: int) -> int:
     """Number of the lowest bit set."""
     bit = 0
@@ -56,14 +56,14 @@ def _lowest(mask: int) -> int:
     return bit
 
 
-@njit(cache=True)
+@timing_kernel
 def _begin(f: Fetcher, kind: int, index: int, count: int, keys_per_line: int, mask: int, start: int) -> None:
     s = f.state[0]
     s.active, s.kind, s.index, s.count, s.keys_per_line = 1, kind, index, count, keys_per_line
     s.mask, s.first, s.start = mask, _lowest(mask), start
 
 
-@njit(cache=True)
+@timing_kernel
 def _deal(f: Fetcher, rotate: int, lanes: int) -> None:
     """Key j goes to lane ``(j + rotate) mod lanes``; lanes beyond ``lanes`` take none."""
     for lane in range(f.lane_key.shape[0]):
@@ -71,20 +71,20 @@ def _deal(f: Fetcher, rotate: int, lanes: int) -> None:
         f.lane_atom[lane] = f.state[0].first
 
 
-@njit(cache=True)
+@timing_kernel
 def _deal_lines(f: Fetcher, line: int, keys_per_line: int) -> None:
     """As many lines as there is room for lie side by side in the banks; the keys begin with ring line ``line``."""
     lanes = f.lane_key.shape[0]
     _deal(f, line % max(1, lanes // keys_per_line) * keys_per_line, lanes)
 
 
-@njit(cache=True)
+@timing_kernel
 def _from(f: Fetcher, base: int, stride: int, ids: int, pending: int) -> None:
     s = f.state[0]
     s.base, s.stride, s.ids, s.pending = base, stride, ids, pending
 
 
-@njit(cache=True)
+@timing_kernel
 def choose_job(
     f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times, dispatched: int,
     written: int, t: int,
@@ -170,7 +170,7 @@ def choose_job(
             s.k_next += 1
 
 
-@njit(cache=True)
+@timing_kernel
 def generate_addresses(
     f: Fetcher, x: Crossbar, dram: DramState, m: Record, rows: np.ndarray, tokens: np.ndarray, selected: np.ndarray,
     times: Times, t: int,
@@ -203,7 +203,8 @@ def generate_addresses(
             address = s.base + ids[s.ids + key] * s.stride + atom * m.atom_bytes
             line = s.pending if s.kind == KIND_LSB else s.pending + key // s.keys_per_line
         channel, pseudo, group, bank, dram_row, _ = map_address(dram, address)
-        slot = (x.head[lane] + x.waiting[lane]) % depth
+        slot = x.head[lane] + x.waiting[lane]
+        slot -= depth if slot >= depth else 0
         x.channel[lane, slot] = channel
         x.bank[lane, slot] = flat_bank(dram, pseudo, group, bank)
         x.row[lane, slot] = dram_row
@@ -230,7 +231,7 @@ def generate_addresses(
             times.row[s.index].v_fetched = t
 
 
-@njit(cache=True)
+@timing_kernel
 def pass_arrivals(f: Fetcher, work_rows: np.ndarray, first_v: int, first_q: int, ready: np.ndarray, t: int) -> None:
     """One cycle of the walkers: of each kind the oldest line, query or LSB fetch is passed once it is complete.
 

@@ -5,9 +5,9 @@ weights go straight to the ring before the PV array. Space for the kept weights 
 """
 
 import numpy as np
-from numba import njit
 
 from sim.qk import Qk
+from sim.timing import timing_kernel
 from sim.work import Record, integers
 
 STATE = integers(
@@ -27,7 +27,7 @@ def new_normalise() -> np.ndarray:
     return state
 
 
-@njit(cache=True)
+@timing_kernel
 def second_pass(state: np.ndarray, q: Qk, m: Record, rows: np.ndarray, time: np.ndarray, t: int) -> None:
     """One cycle: start the next row if it can start. What follows inside the top-k is then fixed, since its output
     has room.

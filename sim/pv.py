@@ -7,13 +7,13 @@ resident V each of the line's columns reads its own kept rows, and the fullest c
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from sim.crossbar import Crossbar
 from sim.dram import can_accept_write, enqueue, next_event
 from sim.dram_state import WRITE, DramState, flat_bank, map_address
 from sim.fetcher import Fetcher
+from sim.timing import timing_kernel
 from sim.work import Record, Times, integers
 
 STATE = integers(
@@ -29,7 +29,7 @@ def new_pv() -> np.ndarray:
     return np.zeros(1, STATE)
 
 
-@njit(cache=True)
+@timing_kernel
 def issue(
     state: np.ndarray, f: Fetcher, normalise: np.ndarray, m: Record, jobs: np.ndarray, rows: np.ndarray,
     times: Times, t: int,
@@ -83,7 +83,7 @@ def issue(
             f.state[0].v_used -= job.v_lines
 
 
-@njit(cache=True)
+@timing_kernel
 def write_outputs(
     state: np.ndarray, x: Crossbar, dram: DramState, m: Record, jobs: np.ndarray, rows: np.ndarray, times: Times,
     t: int, tick: int,

@@ -9,10 +9,10 @@ free.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from sim.fetcher import Fetcher
+from sim.timing import timing_kernel
 from sim.work import Record, Times, integers
 
 STATE = integers(
@@ -37,7 +37,7 @@ def new_qk(rows: int) -> Qk:
     return Qk(state, np.zeros(2 * rows + 1, np.int64))
 
 
-@njit(cache=True)
+@timing_kernel
 def issue(
     q: Qk, f: Fetcher, m: Record, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, times: Times,
     dispatched: int, finished: int, t: int,

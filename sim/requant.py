@@ -1,14 +1,14 @@
 """Progressive quantisation: decide whether a row is final or makes a second pass with its LSB plane."""
 
 import numpy as np
-from numba import njit
 
 from sim.fetcher import Fetcher
 from sim.qk import Qk
+from sim.timing import timing_kernel
 from sim.work import NEVER
 
 
-@njit(cache=True)
+@timing_kernel
 def decide(q: Qk, f: Fetcher, ksets: np.ndarray, jobs: np.ndarray, rows: np.ndarray, time: np.ndarray, t: int) -> None:
     """One cycle: the oldest pass whose maximum is known, and the release of the oldest row that was final before: its
     query slot and, after the last row, its K.

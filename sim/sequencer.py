@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from sim.timing import timing_kernel
 from sim.work import OP_ATTEND, OP_SKIP, Record, Times, integers
 
 STATE = integers(
@@ -28,7 +28,7 @@ def new_sequencer(ops: int) -> Sequencer:
     return Sequencer(np.zeros(1, STATE), np.zeros(ops + 1, np.int64))
 
 
-@njit(cache=True)
+@timing_kernel
 def read_program(q: Sequencer, m: Record, t: int) -> None:
     """One cycle of the program reader: the header first, then job by job, a few ahead of the dispatch."""
     s = q.state[0]
@@ -42,7 +42,7 @@ def read_program(q: Sequencer, m: Record, t: int) -> None:
     s.requested += 1
 
 
-@njit(cache=True)
+@timing_kernel
 def dispatch(q: Sequencer, m: Record, ops: np.ndarray, times: Times, retired: int, written: int, t: int) -> bool:
     """One cycle; returns whether the END has been reached and nothing is under way.
 

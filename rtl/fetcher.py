@@ -60,6 +60,8 @@ class _Lane:
         if unit.query_lanes < lanes:
             with m.If(fetch.kind == KIND_Q):
                 m.d.comb += self.offset.eq((number - rotate) & (unit.query_lanes - 1))
+        # Lanes beyond the query lanes fetch no queries.
+        self.is_query = fetch.kind == KIND_Q if number < unit.query_lanes else Const(0)
         takes: Value = Const(1) if number < unit.query_lanes else fetch.kind != KIND_Q
         self.whole_turns = fetch.count[lane_bits:]  # of which every lane has a key; after them some have another
         self.another = takes & (self.offset < fetch.count[:lane_bits])
@@ -72,8 +74,8 @@ class _Lane:
         self.position = register(len(fetch.first), "position")
         self.line = register(line_bits(unit), "line")
         self.atom = register(ATOM_BITS, "atom")
-        self.in_sums = register(1, "in_sums")  # behind the query
-        self.sums = (fetch.kind == KIND_Q) & fetch.sums
+        self.in_sums = register(1, "in_sums") if number < unit.query_lanes else Const(0)  # behind the query
+        self.sums = self.is_query & fetch.sums
         self.next_position = Signal.like(self.position, name=f"next_position_{number}")
         self.generates, self.finished = Signal(name=f"generates_{number}"), Signal(name=f"finished_{number}")
 
@@ -104,10 +106,13 @@ class _Lane:
         m.d.sync += self.position.eq(self.next_position)
         with m.If(start | key_ends):
             m.d.sync += [self.line.eq(Mux(line >= fetch.ring, line - fetch.ring, line)), self.atom.eq(atoms.first)]
-            m.d.sync += self.in_sums.eq(0)
         with m.Elif(self.generates):
             m.d.sync += self.atom.eq(Mux(pauses, atoms.resume, self.atom + 1))
-            m.d.sync += self.in_sums.eq(self.in_sums | (pauses & self.sums))
+        if number < self.unit.query_lanes:
+            with m.If(start | key_ends):
+                m.d.sync += self.in_sums.eq(0)
+            with m.Elif(self.generates):
+                m.d.sync += self.in_sums.eq(self.in_sums | (pauses & self.sums))
         with m.If(start):
             m.d.sync += [self.turn.eq(0), self.more.eq((self.whole_turns != 0) | self.another)]
         with m.Elif(key_ends):
@@ -124,7 +129,7 @@ class _Lane:
         steps = Signal(ATOM_BITS, name=f"steps_{self.number}")
         product = Signal(COUNT_BITS + ATOM_BITS, name=f"product_{self.number}")
         m.d.comb += [
-            is_query.eq(fetch.kind == KIND_Q),
+            is_query.eq(self.is_query),
             # One multiplier: token by accesses between tokens, or the query's number by bytes between queries.
             stride.eq(Mux(self.in_sums, fetch.sums_stride, fetch.row_stride)),
             token.eq(Mux(is_query, stride, Mux(fetch.kept, kept, Mux(fetch.list, listed, self.position)))),

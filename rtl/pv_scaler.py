@@ -116,10 +116,10 @@ class OutputScaler(wiring.Component):
             ]
         with m.Elif(take):
             m.d.sync += remaining.eq(remaining - lanes)
-        with m.If(load | take):
-            for d, sums in enumerate(held):
-                behind = held[d + lanes] if d + lanes < len(held) else 0
-                following = Mux(load, i.payload.sums[d], behind)
+        for d, sums in enumerate(held):
+            behind = held[d + lanes : d + lanes + 1]  # the last ones have none, and are not looked at again
+            following = Mux(load, i.payload.sums[d], behind[0]) if behind else i.payload.sums[d]
+            with m.If(load | take if behind else load):
                 m.d.sync += sums.eq(following + carry[d] if d < lanes else following)
 
         # Multiply.

@@ -210,7 +210,9 @@ class Sequencer(wiring.Component):
         """Errors that follow from the state and the jobs before."""
         front, job = self._front, self._front.job
         attend = front.opcode == Opcode.ATTEND
-        first = Signal(data.StructLayout({"head": 9, "keys": COUNT_BITS, "first_key": COUNT_BITS, "list": 1}))
+        first = Signal(
+            data.StructLayout({"head": 9, "keys": COUNT_BITS, "first_key": COUNT_BITS, "list": 1}), reset_less=True
+        )
         self._awaiting = (
             Signal()
         )  # the first of a fused pair was dispatched last; ``first`` says what its second must be

@@ -1,6 +1,6 @@
 """Queue that lets any of its oldest entries go first."""
 
-from amaranth.hdl import Const, Module, Mux, ShapeLike, Signal, Value
+from amaranth.hdl import Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -57,25 +57,26 @@ class WindowFifo(wiring.Component):
         ]
         m.d.sync += self.level.eq(left + push.valid)
         heads = [Signal(item.shape(), name=f"head_{p}", reset_less=True) for p in range(window)]
-        following = [*heads[1:], self._rest(m, item, behind, left == window, taken & (self.level > window))]
+        following = [*heads[1:], *self._rest(m, item, behind, left == window, taken & (self.level > window))]
         for p, head in enumerate(heads):
             m.d.comb += self.heads[p].eq(head)
             with m.If(push.valid & (left == p)):
                 m.d.sync += head.eq(item)
-            with m.Elif(self.take[: p + 1].any()):
-                m.d.sync += head.eq(following[p])
+            if p < len(following):
+                with m.Elif(self.take[: p + 1].any()):
+                    m.d.sync += head.eq(following[p])
         return m
 
-    def _rest(self, m: Module, item: Value, push: Value, is_first: Value, pop: Value) -> Value:
-        """The entries behind the window; returns the oldest. ``is_first``: a push finds no other."""
+    def _rest(self, m: Module, item: Value, push: Value, is_first: Value, pop: Value) -> list[Value]:
+        """The entries behind the window; returns the oldest, if any can be. ``is_first``: a push finds no other."""
         size = self.depth - self.window
         if size == 0:
-            return Const(0, item.shape())
+            return []
         late = Signal(item.shape(), reset_less=True)  # came when nothing else was there
         with m.If(push & is_first):
             m.d.sync += late.eq(item)
         if size == 1:
-            return late
+            return [late]
         m.submodules.rest = rest = Sram(len(item), size)
         write_at, read_at, from_memory = Signal(range(size)), Signal(range(size), init=1), Signal()
         m.d.comb += [
@@ -93,4 +94,4 @@ class WindowFifo(wiring.Component):
             m.d.sync += from_memory.eq(0)
         with m.Elif(pop):
             m.d.sync += from_memory.eq(1)
-        return Mux(from_memory, rest.read_data, late)
+        return [Mux(from_memory, rest.read_data, late)]

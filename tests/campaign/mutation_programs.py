@@ -11,13 +11,15 @@ from accel.arch import Arch
 from accel.lower.image import Memory, memory_image
 from accel.lower.plan import Plan
 from accel.lower.programs import lower_decode, lower_prefill
-from accel.program import Flag, Opcode, Program, jobs_of
+from accel.program import HEADER_BYTES, Flag, Mode, Opcode, Program, jobs_of
 from accel.registers import ErrorCode
 from accel.units.engine import EngineUnit
+from accel.units.sequencer import PROGRAM_ALIGN_BYTES
 from accel.verify.boundaries import expected_transfers
-from accel.verify.cases import EngineCase, directed_cases, random_cases
+from accel.verify.cases import EngineCase, directed_cases, random_cases, random_mode, random_tiles
 from accel.verify.compare import Prediction, compare, predict
-from accel.verify.engine import PROGRAM_ADDRESS, EngineRun, Mode, Write
+from accel.verify.engine import PROGRAM_ADDRESS, EngineRun, Write
+from accel.verify.engine import Mode as MemoryMode
 from accel.verify.tensors import scaled, tensors_of
 from accel.verify.transfers import pack
 from rtl.probes import ProbeField, probe_fields
@@ -29,6 +31,9 @@ from workloads.kernels import SoftmaxAttention
 
 SLACK = 1.2  # a program may take so many times the simulator's cycles before it counts as hung
 FIXED_SLACK_CYCLES = 200
+TILED, MODES = 8, 12  # random programs of several tiles, and of the modes beside softmax
+PAGE = 4096  # no AXI burst crosses it: a job that does is read in halves
+ACROSS = PROGRAM_ADDRESS + PAGE - HEADER_BYTES - PROGRAM_ALIGN_BYTES  # the first job lies across
 FAULT_CYCLES = 1_500
 RANDOM_MEMORY_TIMES = 40
 FAULTY_BASE = {"group": 1, "head": 0, "keys": 3, "queries": 3, "fused": 0, "flags": int(BOTH), "first_key": 0}
@@ -77,7 +82,16 @@ def further_cases(arch: Arch) -> list[EngineCase]:
                 [_prefill(arch, 1, 1, dim, plan) for dim in (8, 16, 32) for plan in (narrow, wide, two_planes)]),
         _prunes_from_the_list(arch),
         _joined("many short jobs", arch, [_prefill(arch, 4, 1, 8, wide, 4)]),
+        _sees_all_whatever_is_visible(arch),
     ]  # fmt: skip
+
+
+def _sees_all_whatever_is_visible(arch: Arch) -> EngineCase:
+    """Jobs without a mask whose first_visible would hide keys from one with a mask."""
+    kernel = SoftmaxAttention(2, 2, queries=3, keys=9, head_dim=8, mask="none", cross=True)
+    jobs = scaled(lower_prefill(kernel, Plan(), arch, 1).jobs, 2.0**-9)
+    jobs["first_visible"][(jobs["opcode"] == Opcode.ATTEND) & (jobs["mode"] == Mode.SOFTMAX)] = 1
+    return EngineCase("no mask", arch, Program(jobs), tensors_of(jobs, 1, "normal", 9))
 
 
 class Programs:
@@ -91,17 +105,20 @@ class Programs:
         self._errors: dict[int, tuple[int, int]] = {}
         rng = np.random.default_rng(seed)
         directed = [*directed_cases(arch), *further_cases(arch)]
-        for case in [*directed, *random_cases(arch, randoms, seed)]:
+        tiled = [random_tiles(arch, seed + i) for i in range(TILED)]
+        modes = [random_mode(arch, seed + i) for i in range(MODES)]
+        for case in [*directed, *random_cases(arch, randoms, seed), *tiled, *modes]:
             self._case(case)
+        self._case(directed[-1], address=ACROSS)
         for case in directed:
             self._case(case, cut=float(rng.random()))
         for case in directed[::2]:
             self._case(case, mode="random")
-        for name, items, error in _faults(arch, seed):
+        for name, program, error, address in _faults(arch, seed):
             self._errors[len(self.entries)] = error
-            self._add(name, Program(jobs_of(items)), Memory(), FAULT_CYCLES, "dram", 0)
+            self._add(name, program, Memory(), FAULT_CYCLES, "dram", 0, address)
 
-    def _case(self, case: EngineCase, cut: float = 0.0, mode: str = "dram") -> None:
+    def _case(self, case: EngineCase, cut: float = 0.0, mode: str = "dram", address: int = PROGRAM_ADDRESS) -> None:
         timed = mode == "dram"
         prediction = predict(case)
         if not len(prediction.jobs):
@@ -111,7 +128,7 @@ class Programs:
         limit = int((SLACK if timed else RANDOM_MEMORY_TIMES) * cycles) + FIXED_SLACK_CYCLES
         name = case.name + (", after a reset" if cut else "") + ("" if timed else ", random memory")
         image = memory_image(case.arch, case.program.jobs, case.tensors)
-        self._add(name, case.program, image, limit, mode, int(cut * cycles))
+        self._add(name, case.program.encode(), image, limit, mode, int(cut * cycles), address)
         if timed:
             entry = self.entries[-1]
             entry["transfers"] = str(self._folder / f"{len(self.entries)}.json")
@@ -128,14 +145,16 @@ class Programs:
                 out[name].append((transfer.cycle, [word for word, _ in words], [mask for _, mask in words]))
         return out
 
-    def _add(self, name: str, program: Program, image: Memory, cycles: int, mode: str, cut: int) -> None:
+    def _add(
+        self, name: str, program: bytes, image: Memory, cycles: int, mode: str, cut: int, address: int
+    ) -> None:  # fmt: skip
         number = len(self.entries)
-        image.write(PROGRAM_ADDRESS, program.encode())
+        image.write(address, program)
         path = self._folder / f"{number}.npz"
         image.save(path)
         self.entries.append(
             {
-                "name": name, "memory": str(path), "program_address": PROGRAM_ADDRESS, "mode": mode, "seed": number,
+                "name": name, "memory": str(path), "program_address": address, "mode": mode, "seed": number,
                 "max_cycles": cycles, "events": [], "timed": mode == "dram", "cut": cut, "registers": number < 4,
                 "probes": {name: list(fields) for name, fields in self._fields.items()} if mode == "dram" else {},
                 "transfers": "",
@@ -149,7 +168,7 @@ class Programs:
             if "broken" in record:
                 out.append(f"{entry['name']}: {record['broken']}")
             elif i in self._predictions:
-                mode: Mode = "dram" if entry["timed"] else "random"
+                mode: MemoryMode = "dram" if entry["timed"] else "random"
                 out += [str(one) for one in compare(self._predictions[i], self._run_of(record), mode)]
                 if record["first"]:
                     out.append(f"{entry['name']}: {record['first']}")
@@ -180,13 +199,18 @@ def _word(field: ProbeField, value: Any) -> tuple[int, int]:
     return pack(value, field) & mask, mask
 
 
-def _faults(arch: Arch, seed: int) -> Iterator[tuple[str, list[dict[str, Any]], tuple[int, int]]]:
-    """(name, items of a program, error code and job) of programs that the engine refuses."""
+def _faults(arch: Arch, seed: int) -> Iterator[tuple[str, bytes, tuple[int, int], int]]:
+    """(name, program, error code and job, address) of programs that the engine refuses."""
+    right = Program(jobs_of([RESTART])).encode()
+    for at, code in ((0, ErrorCode.MAGIC), (3, ErrorCode.MAGIC), (4, ErrorCode.VERSION), (6, ErrorCode.JOB_SIZE)):
+        wrong = right[:at] + bytes([right[at] ^ 4]) + right[at + 1 :]
+        yield f"refused: header, byte {at}", wrong, (int(code), 0), PROGRAM_ADDRESS
+    yield "refused: address", right, (int(ErrorCode.PROGRAM_ADDRESS), 0), PROGRAM_ADDRESS + PROGRAM_ALIGN_BYTES // 2
     for name, (items, code, at) in FAULTS_OF_THE_STATE.items():
         if code == ErrorCode.FUSED and any(item["opcode"] == Opcode.PRUNE_HEADS for item in items):
             continue  # which head goes is decided by the unit test's bench there
-        yield f"refused: {name}", items, (int(code), at)
+        yield f"refused: {name}", Program(jobs_of(items)).encode(), (int(code), at), PROGRAM_ADDRESS
     rng = np.random.default_rng(seed)
     for code, change in FAULTS_OF_A_JOB:
         item = random_attend(rng, arch, **(FAULTY_BASE | change))
-        yield f"refused: {change}", [RESTART, item], (int(code), 1)
+        yield f"refused: {change}", Program(jobs_of([RESTART, item])).encode(), (int(code), 1), PROGRAM_ADDRESS

@@ -1,0 +1,37 @@
+"""What was compared between golden machine, simulator and RTL, and how much of it differed."""
+
+from typing import Any
+
+from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.labels import plain_logarithmic
+from reports.palette import light
+
+Report = dict[str, Any]
+NAME = "proof"
+
+
+def proof(report: Report) -> str:
+    """The figure, one bar per boundary. ``report``: what ``accel verify --json`` writes."""
+    found = report["boundaries"]
+    most = max((tally["transfers"] for tally in found.values()), default=1)
+    with Canvas(f"{NAME}-{report['arch']['name']}", 0.65 + 0.235 * len(found)) as canvas:
+        axes = canvas.axes
+        for at, tally in enumerate(found.values()):
+            wrong = tally["values"] + tally["cycles"]
+            axes.barh(at, tally["transfers"], height=0.62, color=light("bad" if wrong else "ours"))
+            said = "0 differ" if not wrong else f"{tally['values']:,} values, {tally['cycles']:,} cycles differ"
+            axes.annotate(f"{tally['transfers']:,}: {said}", (max(tally["transfers"], 1), at), (4, 0),
+                          textcoords="offset points", va="center", fontsize=SMALL_pt,
+                          color=light("bad" if wrong else "ink"))  # fmt: skip
+        axes.set_yticks(range(len(found)), list(found))
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlim(1, most * 60)
+        plain_logarithmic(axes, "x")
+        axes.grid(axis="x")
+        axes.set_xlabel("transfers compared in value and cycle")
+        wrong = sum(tally["values"] + tally["cycles"] for tally in found.values())
+        return canvas.svg(
+            f"Equality of simulator and RTL on {report['arch']['name']}",
+            f"{report['programs']} programs, {report['transfers']:,} transfers at {len(found)} boundaries, {wrong} differences",
+        )

@@ -1,0 +1,71 @@
+"""Published figures and ours: the ratio of each, on one axis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.labels import plain_logarithmic
+from reports.palette import light
+
+Row = dict[str, Any]
+NAME = "reproduction"
+NEAR = (0.9, 1.1)  # a ratio in here needs no cause
+LABELS = {
+    "trace": ("ours", "o", "from a published trace"),
+    "derived": ("third", "s", "derived from published numbers"),
+    "calibrated": ("other", "D", "calibrated"),
+    "memory": ("published", "^", "workload from memory"),
+    "published": ("fourth", "v", "published beside published"),
+}
+"""Label of a row -> colour, mark, what it is called."""
+_WIDEST = 30.0
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Three digits with the unit, or a dash."""
+    if value is None:
+        return "–"
+    said = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{said} {unit}".strip()
+
+
+def reproduction(rows: Sequence[Row]) -> str:
+    """The figure. ``rows``: figure, unit, published, ours, ratio, label (``ours`` and ``ratio`` may be None)."""
+    ratios = [row["ratio"] for row in rows if row.get("ratio")]
+    low = max(1 / _WIDEST, min([0.45, *ratios]) / 1.15)
+    high = min(_WIDEST, max([2.2, *ratios]) * 1.15)
+    with Canvas(NAME, 0.9 + 0.235 * len(rows)) as canvas:
+        axes = canvas.axes
+        axes.axvspan(*NEAR, color=light("raised"), linewidth=0)
+        axes.axvline(1, color=light("axis"), linewidth=0.8)
+        seen = set()
+        for at, row in enumerate(rows):
+            colour, mark, called = LABELS.get(row["label"], LABELS["derived"])
+            said = f"{number(row['published'])} → {number(row['ours'], row['unit'])}"
+            axes.annotate(said, (1, at), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+                          va="center", fontsize=SMALL_pt)  # fmt: skip
+            if not row.get("ratio"):
+                axes.annotate("not measured", (1, at), (4, 0), textcoords="offset points", va="center",
+                              fontsize=SMALL_pt, color=light("muted"))  # fmt: skip
+                continue
+            shown = min(max(row["ratio"], low), high)
+            axes.plot([1, shown], [at, at], color=light(colour), linewidth=1.2)
+            axes.plot(shown, at, mark, color=light(colour), markersize=5.5,
+                      label=None if called in seen else called)  # fmt: skip
+            seen.add(called)
+        axes.set_xscale("log")
+        axes.set_xlim(low, high)
+        axes.set_xticks([tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if low <= tick <= high])
+        plain_logarithmic(axes, "x")
+        axes.set_yticks(range(len(rows)), [row["figure"] for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="x")
+        axes.set_xlabel("ours / published")
+        if seen:
+            canvas.figure.legend(loc="outside upper right", ncols=len(seen), handletextpad=0.2)
+        near = sum(NEAR[0] <= ratio <= NEAR[1] for ratio in ratios)
+        return canvas.svg(
+            "Published figures reproduced",
+            f"{near} of {len(rows)} within {NEAR[0]} to {NEAR[1]}: "
+            + "; ".join(f"{row['figure']}: {number(row.get('ratio'))}" for row in rows),
+        )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import EDGE_pt, SMALL_pt, Canvas
 from reports.palette import light
 
 Report = dict[str, Any]
@@ -40,7 +40,8 @@ def busy(runs: Sequence[tuple[str, Report]]) -> str:
             found = shares(report)
             longest = max(found, key=lambda name: found[name])
             for at, (name, share) in enumerate(found.items()):
-                axes.barh(at, 100 * share, height=0.66, color=light("ours" if name == longest else "ours-soft"))
+                axes.barh(at, 100 * share, height=0.66, facecolor=light("ours" if name == longest else "ours-soft"),
+                          edgecolor=light("ours"), linewidth=EDGE_pt)  # fmt: skip
                 axes.annotate(f"{100 * share:.0f} %", (100 * share, at), (3, 0), textcoords="offset points",
                               va="center", fontsize=SMALL_pt, fontweight="bold" if name == longest else "normal")  # fmt: skip
             axes.set_yticks(range(len(found)), [UNITS[name] for name in found])

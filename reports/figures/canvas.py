@@ -14,6 +14,7 @@ from reports.palette import COLOURS, light, variables
 WIDTH_in = 7.2  # a text column of a paper, a page on a screen
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 SMALL_pt, NORMAL_pt = 8.0, 9.0
+EDGE_pt = 0.6  # around what is filled with a soft colour, in its strong one
 
 _STYLE = {
     "svg.fonttype": "none",

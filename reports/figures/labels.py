@@ -1,6 +1,6 @@
 """Labels beside points without covering each other, and plain numbers on logarithmic axes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -20,16 +20,19 @@ def plain_logarithmic(axes: Axes, *which: str) -> None:
     axes.tick_params(which="minor", length=0)
 
 
-def label_apart(axes: Axes, points: Iterable[tuple[str, float, float]]) -> None:
-    """Write each label (text, x, y) at the first place beside its point where it covers no label or point before it.
+def label_apart(
+    axes: Axes, points: Iterable[tuple[str, float, float]], lines: Sequence[tuple[float, float]] = ()
+) -> None:
+    """Write each label (text, x, y) at the first place beside its point where it covers no label, point or line.
 
-    Limits and scales of the axes must be set.
+    Limits and scales of the axes must be set. ``lines``: places (x, y) on lines that labels should keep off.
     """
     figure = axes.figure
     figure.canvas.draw()
     to_pt = 72 / figure.dpi
     found = [(text, x, y, *(axes.transData.transform((x, y)) * to_pt)) for text, x, y in points]
     taken = [(at_x - 4, at_y - 4, at_x + 4, at_y + 4) for *_, at_x, at_y in found]
+    taken += [(x, y, x, y) for x, y in (axes.transData.transform(list(lines)) * to_pt if lines else ())]
     edges = axes.get_window_extent()
     left_pt, right_pt = edges.x0 * to_pt, edges.x1 * to_pt
     for text, x, y, at_x, at_y in found:

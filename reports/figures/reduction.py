@@ -24,7 +24,9 @@ def reduction(rows: Sequence[Row], published: float | None = None) -> str:
         axes = canvas.axes
         axes.barh(range(len(rows)), values, height=0.66, color=light("ours"))
         for at, value in enumerate(values):
-            axes.annotate(f"{value:.1f}", (value, at), (3, 0), textcoords="offset points", va="center", fontsize=SMALL_pt)
+            axes.annotate(
+                f"{value:.1f}", (value, at), (3, 0), textcoords="offset points", va="center", fontsize=SMALL_pt
+            )
         lines = [(mean, "ours", f"geometric mean of ours {mean:.1f} ×")]
         if published:
             lines.append((published, "other", f"published average {published:g} ×"))

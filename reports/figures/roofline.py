@@ -12,6 +12,7 @@ from reports.palette import light
 Report = dict[str, Any]
 NAME = "roofline"
 MOST_LABELS = 8
+_ON_ROOF = 200  # places on a roof that labels keep off
 _MARKS = ("o", "s", "^", "D", "v", "P")
 _COLOURS = ("ours", "other", "third", "fourth")
 
@@ -94,7 +95,9 @@ def roofline(points: Sequence[Point], roofs: Sequence[Roof]) -> str:
         plain_logarithmic(axes, "x", "y")
         if len(points) <= MOST_LABELS:
             places = [(one.label, one.operations_per_byte, one.operations_per_s / 1e9) for one in points]
-            label_apart(axes, places)
+            steps = [low * (high / low) ** (at / _ON_ROOF) for at in range(_ON_ROOF + 1)]
+            on_roofs = [(x, min(x * one.bytes_per_s, one.operations_per_s) / 1e9) for one in roofs for x in steps]
+            label_apart(axes, places, on_roofs)
         said = "; ".join(
             f"{one.label} on {one.machine}: {one.operations_per_byte:.2g} operations per byte, "
             f"{one.operations_per_s / 1e9:,.0f} GOP/s"

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import EDGE_pt, SMALL_pt, Canvas
 from reports.page import prefix_of, quantity
 from reports.palette import light
 
@@ -84,7 +84,9 @@ def waterfall(report: Report) -> str:
                 _note(axes, 0, size, at, quantity(step.bytes, "B"), widest)
             else:
                 low, high = sorted((size, before))
-                axes.barh(at, high - low, left=low, height=0.62, color=light("other" if size > before else "ours-soft"))
+                fill, edge = ("other", "other") if size > before else ("ours-soft", "ours")
+                axes.barh(at, high - low, left=low, height=0.62, facecolor=light(fill), edgecolor=light(edge),
+                          linewidth=EDGE_pt)  # fmt: skip
                 axes.plot([before, before], [at - 0.69, at + 0.31], color=light("axis"), linewidth=0.7)
                 _note(axes, low, high, at, f"{_factor(before, size)}: {step.cause}", widest)
             before = size

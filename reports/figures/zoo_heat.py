@@ -13,6 +13,7 @@ from reports.zoo_table import figure, percent, times
 Row = dict[str, Any]
 NAME = "zoo"
 _STEPS = 5
+_LEAST_RANGE = 2  # a column whose numbers lie closer together is not stretched over all tints
 _SMALL_pt = 7.2
 
 
@@ -49,9 +50,10 @@ COLUMNS = (
 
 
 def tint(value: float, values: Sequence[float], logarithmic: bool) -> int:
-    """Step 0 to 4 of ``value`` between the least and the most of ``values``."""
+    """Step 0 to 4 of ``value`` between the least and the most of ``values``, at least twice the least."""
     scale = math.log10 if logarithmic and min(values) > 0 else float
-    low, high = scale(min(values)), scale(max(values))
+    most = max(max(values), _LEAST_RANGE * min(values)) if logarithmic else max(values)
+    low, high = scale(min(values)), scale(most)
     return 0 if high == low else min(_STEPS - 1, int(_STEPS * (scale(value) - low) / (high - low)))
 
 

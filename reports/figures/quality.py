@@ -1,0 +1,66 @@
+"""Quality against DRAM traffic: one curve per machine, one panel per network."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from reports.figures.canvas import Canvas
+from reports.figures.labels import plain_logarithmic
+from reports.figures.rivals import is_ours
+from reports.page import prefix_of
+from reports.palette import light
+
+NAME = "quality"
+_COLOURS = ("other", "third", "fourth", "published", "axis")
+_MARKS = ("s", "^", "D", "v", "P")
+
+
+class Measured(NamedTuple):
+    """One setting of one machine on one network."""
+
+    machine: str
+    workload: str
+    dram_bytes: float
+    value: float
+
+
+def quality(points: Sequence[Measured], what: str, less_is_better: bool = True) -> str:
+    """The figure. ``what``: name of ``value`` on the axis, with its unit."""
+    workloads = list(dict.fromkeys(one.workload for one in points))
+    machines = list(dict.fromkeys(one.machine for one in points))
+    rivals = [name for name in machines if not is_ours(name)]
+    looks: Mapping[str, tuple[str, str]] = {
+        name: ("ours", "o") if is_ours(name) else (_COLOURS[rivals.index(name) % 5], _MARKS[rivals.index(name) % 5])
+        for name in machines
+    }
+    said, named = [], set()
+    with Canvas(NAME, 3.3, 1, len(workloads)) as canvas:
+        for axes, workload in zip(canvas.all_axes, workloads, strict=True):
+            chosen = [one for one in points if one.workload == workload]
+            step, prefix = prefix_of(min(one.dram_bytes for one in chosen))
+            for name in machines:
+                line = sorted((one.dram_bytes / step, one.value) for one in chosen if one.machine == name)
+                if not line:
+                    continue
+                colour, mark = looks[name]
+                axes.plot(*zip(*line, strict=True), marker=mark, markersize=4.5, color=light(colour),
+                          linewidth=1.8 if is_ours(name) else 1.1, markeredgecolor=light("paper"), markeredgewidth=0.5,
+                          label=name if name not in named else None)  # fmt: skip
+                named.add(name)
+                said.append(f"{workload}, {name}: " + ", ".join(f"{x:.3g} {prefix}B {y:.3g}" for x, y in line))
+            axes.set_xscale("log")
+            span = [one.dram_bytes / step for one in chosen]
+            axes.set_xlim(min(span) / 1.6, max(span) * 1.6)
+            if all(one.value > 0 for one in chosen) and max(o.value for o in chosen) > 20 * min(
+                o.value for o in chosen
+            ):
+                axes.set_yscale("log")
+            axes.margins(y=0.15)
+            axes.grid()
+            plain_logarithmic(axes, "x")
+            axes.set_title(workload)
+            axes.set_xlabel(f"DRAM traffic of attention, {prefix}B")
+            axes.tick_params(axis="y", labelcolor=light("muted"))
+        canvas.figure.legend(loc="outside upper left", ncols=6, columnspacing=1.4)
+        better = "less" if less_is_better else "more"
+        canvas.axes.set_ylabel(f"{what} ({better} is better)")
+        return canvas.svg("Quality against DRAM traffic", "; ".join(said))

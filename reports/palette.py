@@ -39,7 +39,7 @@ COLOURS = {
 }
 
 TEXT_PAIRS = (
-    *((text, under) for under in ("paper", "raised") for text in ("ink", "muted", "link", "good", "bad", "ours", "other")),
+    *((text, under) for under in ("paper", "raised") for text in ("ink", "muted", "link", "good", "bad")),
     *(("ink", f"heat-{step}") for step in range(5)),
     ("ink", "ours-soft"), ("ink", "other-soft"),
     *(("paper", mark) for mark in ("ours", "other", "third", "fourth", "published")),

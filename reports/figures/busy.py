@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.canvas import EDGE_pt, SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, EDGE_pt, SMALL_pt
 from reports.palette import light
 
 Report = dict[str, Any]
@@ -42,8 +42,9 @@ def busy(runs: Sequence[tuple[str, Report]]) -> str:
             for at, (name, share) in enumerate(found.items()):
                 axes.barh(at, 100 * share, height=0.66, facecolor=light("ours" if name == longest else "ours-soft"),
                           edgecolor=light("ours"), linewidth=EDGE_pt)  # fmt: skip
+                weight = "bold" if name == longest else "normal"
                 axes.annotate(f"{100 * share:.0f} %", (100 * share, at), (3, 0), textcoords="offset points",
-                              va="center", fontsize=SMALL_pt, fontweight="bold" if name == longest else "normal")  # fmt: skip
+                              va="center", fontsize=SMALL_pt, fontweight=weight)  # fmt: skip
             axes.set_yticks(range(len(found)), [UNITS[name] for name in found])
             axes.invert_yaxis()
             axes.set_xlim(0, 112)

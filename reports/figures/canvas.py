@@ -84,7 +84,8 @@ class Canvas:
 def standalone(svg: str) -> str:
     """A figure as a file of its own: light or dark as the reader's system is."""
     style = (
-        f"<style>:root {{ {variables('light')} }} @media (prefers-color-scheme: dark) {{ :root {{ {variables('dark')} }} }}"
+        f"<style>:root {{ {variables('light')} }} "
+        f"@media (prefers-color-scheme: dark) {{ :root {{ {variables('dark')} }} }}"
         " svg { background: var(--paper) }</style>"
     )
     head, rest = svg.split(">", 1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.page import quantity
 from reports.palette import light
 

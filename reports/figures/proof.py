@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.figures.labels import plain_logarithmic
 from reports.palette import light
 
@@ -33,5 +33,6 @@ def proof(report: Report) -> str:
         wrong = sum(tally["values"] + tally["cycles"] for tally in found.values())
         return canvas.svg(
             f"Equality of simulator and RTL on {report['arch']['name']}",
-            f"{report['programs']} programs, {report['transfers']:,} transfers at {len(found)} boundaries, {wrong} differences",
+            f"{report['programs']} programs, {report['transfers']:,} transfers at {len(found)} boundaries, "
+            f"{wrong} differences",
         )

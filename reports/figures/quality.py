@@ -10,8 +10,9 @@ from reports.page import prefix_of
 from reports.palette import light
 
 NAME = "quality"
-_COLOURS = ("other", "third", "fourth", "published", "axis")
-_MARKS = ("s", "^", "D", "v", "P")
+_LOOKS = tuple(
+    zip(("other", "third", "fourth", "published", "bad", "muted"), ("s", "^", "D", "v", "P", "X"), strict=True)
+)  # colour, mark
 
 
 class Measured(NamedTuple):
@@ -29,8 +30,7 @@ def quality(points: Sequence[Measured], what: str, less_is_better: bool = True) 
     machines = list(dict.fromkeys(one.machine for one in points))
     rivals = [name for name in machines if not is_ours(name)]
     looks: Mapping[str, tuple[str, str]] = {
-        name: ("ours", "o") if is_ours(name) else (_COLOURS[rivals.index(name) % 5], _MARKS[rivals.index(name) % 5])
-        for name in machines
+        name: ("ours", "o") if is_ours(name) else _LOOKS[rivals.index(name) % len(_LOOKS)] for name in machines
     }
     said, named = [], set()
     with Canvas(NAME, 3.3, 1, len(workloads)) as canvas:

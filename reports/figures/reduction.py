@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.palette import light
 
 Row = dict[str, Any]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.figures.labels import plain_logarithmic
 from reports.palette import light
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.canvas import EDGE_pt, SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, EDGE_pt, SMALL_pt
 from reports.figures.reduction import geometric_mean
 from reports.page import prefix_of
 from reports.palette import light

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from accel.arch import Arch
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.figures.labels import label_apart, plain_logarithmic
 from reports.palette import light
 

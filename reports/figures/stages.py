@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reports.figures.canvas import SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, SMALL_pt
 from reports.palette import light
 
 NAME = "stages"
@@ -39,7 +39,7 @@ def stages(timeline: dict[str, Any]) -> str:
         canvas.figure.legend(loc="outside upper left", ncols=3, handlelength=1, handleheight=1, columnspacing=0.4,
                              fontsize=SMALL_pt)  # fmt: skip
         return canvas.svg(
-            f"The first rows of {about.get('workload', 'a run')} on {about.get('machine', 'the machine')}, unit by unit",
+            f"The first rows of {about.get('workload', 'a run')} on {about.get('machine', 'a machine')}, unit by unit",
             f"{len(slices)} intervals of {len(places)} heads in {len(tracks)} units over {end:.2f} microseconds; "
             "an interval lasts as long as the unit belongs to the row, waiting included",
         )

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
-from reports.figures.canvas import EDGE_pt, SMALL_pt, Canvas
+from reports.figures.canvas import Canvas, EDGE_pt, SMALL_pt
 from reports.page import prefix_of, quantity
 from reports.palette import light
 

@@ -69,7 +69,8 @@ def zoo_heat(rows: Sequence[Row]) -> str:
                     step = tint(value, there, column.logarithmic)
                     axes.add_patch(Rectangle((at, line), 0.96, 0.92, facecolor=light(f"heat-{step}"), linewidth=0))
                 axes.text(at + 0.48, line + 0.47, "–" if value is None else column.write(value), ha="center",
-                          va="center", fontsize=_SMALL_pt, color=light("muted" if value is None else "ink"))  # fmt: skip
+                          va="center", fontsize=_SMALL_pt,
+                          color=light("muted" if value is None else "ink"))  # fmt: skip
         axes.set_xlim(0, len(COLUMNS))
         axes.set_ylim(len(rows), 0)
         axes.set_xticks([at + 0.48 for at in range(len(COLUMNS))], [column.name for column in COLUMNS])
@@ -80,6 +81,6 @@ def zoo_heat(rows: Sequence[Row]) -> str:
             spine.set_visible(False)
         return canvas.svg(
             f"The zoo: {len(rows)} systems on the engine",
-            "Time, energy and DRAM bytes of one unit of work; bytes of an unpruned fp16 machine over the engine's; gains of "
-            "the techniques in bytes of the whole step; worst error. The page's zoo table has the same numbers as text.",
+            "Time, energy and DRAM bytes of one unit of work; bytes of an unpruned fp16 machine over the engine's; gains "
+            "of the techniques in bytes of the whole step; worst error. The zoo table has the same numbers as text.",
         )

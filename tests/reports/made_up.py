@@ -21,7 +21,8 @@ def bench(run: Report, benchmarks: int = 30) -> Report:
         family = "gpt2" if at % 4 == 0 else "bert"
         rows.append(
             {
-                "name": f"{family}-task-{at}", "family": family, "command": f"accel bench {family}-task-{at}", "without": [],
+                "name": f"{family}-task-{at}", "family": family, "without": [],
+                "command": f"accel bench {family}-task-{at}",
                 "cycles": round(run["cycles"] / factor), "latency_s": run["latency_s"] / factor,
                 "counts": run["counts"], "throughput_ops_per_s": rate, "operations": run["operations"],
                 "energy_pJ": run["energy_pJ"], "bound": run["bound"], "busy_cycles": run["busy_cycles"],
@@ -56,7 +57,8 @@ def rivals(run: Report) -> Report:
             for workload in ("minilm", "smollm2"):
                 rows.append(
                     {
-                        "machine": machine, "setting": setting, "workload": workload, "cycles": draw.randint(10**5, 10**6),
+                        "machine": machine, "setting": setting, "workload": workload,
+                        "cycles": draw.randint(10**5, 10**6),
                         "gops_dense_equivalent": draw.uniform(80, 700), "dram_bytes": draw.randint(10**6, 10**8),
                         "energy_pJ": draw.uniform(1e8, 1e9), "kept_keys_share": draw.uniform(0.1, 1),
                         "output_error": draw.uniform(0.001, 0.1),
@@ -76,7 +78,8 @@ def rivals(run: Report) -> Report:
 def topk(run: Report) -> Report:
     """Three engines at two widths."""
     rows = [
-        {"engine": engine, "lanes": lanes, "n": n, "cycles_mean": n * slope / lanes + 3, "cycles_p99": n * slope * 1.7 / lanes,
+        {"engine": engine, "lanes": lanes, "n": n, "cycles_mean": n * slope / lanes + 3,
+         "cycles_p99": n * slope * 1.7 / lanes,
          "cycles_worst": n * slope * 2.5 / lanes, "cells": cells * lanes}
         for engine, slope, cells in (("quickselect", 3.4, 900), ("batcher sorter", 5.1, 3100), ("radix", 2.2, 700))
         for lanes in (16, 32)

@@ -3,6 +3,7 @@
 import io
 import re
 from html import escape
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 SMALL_pt, NORMAL_pt = 8.0, 9.0
 EDGE_pt = 0.6  # around what is filled with a soft colour, in its strong one
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "accel",
     "font.family": "DejaVu Sans",  # the widths are measured in it; it is wider than what FONTS will be shown in

@@ -31,21 +31,21 @@ def grouped(energy_pJ: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in found.items() if value}
 
 
-def energy(runs: Sequence[tuple[str, Report]]) -> str:
+def energy(runs: Sequence[tuple[str, Report]], name: str = NAME) -> str:
     """The figure. ``runs``: label and report (``energy_pJ``, ``latency_s``)."""
     colours = {**{name: colour for name, (colour, _) in GROUPS.items()}, _REST: _REST_COLOUR}
-    with Canvas(NAME, 0.95 + 0.42 * len(runs)) as canvas:
+    with Canvas(name, 0.95 + 0.42 * len(runs)) as canvas:
         axes = canvas.axes
         shown = [name for name in colours if any(name in grouped(run["energy_pJ"]) for _, run in runs)]
         for at, (_, run) in enumerate(runs):
             total, left = run["energy_pJ"]["total"], 0.0
             parts = grouped(run["energy_pJ"])
-            for name in shown:
-                share = parts.get(name, 0.0) / total if total else 0.0
-                axes.barh(at, 100 * share, left=100 * left, color=light(colours[name]), height=0.62,
-                          label=name if at == 0 else None, edgecolor=light("paper"), linewidth=0.8)  # fmt: skip
+            for group in shown:
+                share = parts.get(group, 0.0) / total if total else 0.0
+                axes.barh(at, 100 * share, left=100 * left, color=light(colours[group]), height=0.62,
+                          label=group if at == 0 else None, edgecolor=light("paper"), linewidth=0.8)  # fmt: skip
                 if share >= _SMALLEST_LABELLED:
-                    text = light("ink" if colours[name].endswith("-soft") else "paper")
+                    text = light("ink" if colours[group].endswith("-soft") else "paper")
                     axes.text(100 * (left + share / 2), at, f"{100 * share:.0f} %", color=text, ha="center",
                               va="center", fontsize=SMALL_pt)  # fmt: skip
                 left += share

@@ -10,11 +10,14 @@ Report = dict[str, Any]
 NAME = "proof"
 
 
-def proof(report: Report) -> str:
-    """The figure, one bar per boundary. ``report``: what ``accel verify --json`` writes."""
+def proof(report: Report, name: str = NAME) -> str:
+    """The figure, one bar per boundary. ``name``: another one, where several stand in one page.
+
+    ``report``: what ``accel verify --json`` writes.
+    """
     found = report["boundaries"]
     most = max((tally["transfers"] for tally in found.values()), default=1)
-    with Canvas(f"{NAME}-{report['arch']['name']}", 0.65 + 0.235 * len(found)) as canvas:
+    with Canvas(name, 0.65 + 0.235 * len(found)) as canvas:
         axes = canvas.axes
         for at, tally in enumerate(found.values()):
             wrong = tally["values"] + tally["cycles"]

@@ -10,7 +10,11 @@ from reports.page import prefix_of
 from reports.palette import light
 
 NAME = "quality"
-_LOOKS = tuple(
+_WIDE = 20  # times the least: from here on the axis is logarithmic
+_LOOKS = (
+    ("other", "s"), ("third", "^"), ("fourth", "D"), ("published", "v"), ("bad", "P"), ("muted", "X"),
+)  # fmt: skip
+"""Colour and mark of each rival."""
     zip(("other", "third", "fourth", "published", "bad", "muted"), ("s", "^", "D", "v", "P", "X"), strict=True)
 )  # colour, mark
 
@@ -24,7 +28,7 @@ class Measured(NamedTuple):
     value: float
 
 
-def quality(points: Sequence[Measured], what: str, less_is_better: bool = True) -> str:
+def quality(points: Sequence[Measured], what: str, less_is_better: bool = True, name: str = NAME) -> str:
     """The figure. ``what``: name of ``value`` on the axis, with its unit."""
     workloads = list(dict.fromkeys(one.workload for one in points))
     machines = list(dict.fromkeys(one.machine for one in points))
@@ -33,26 +37,25 @@ def quality(points: Sequence[Measured], what: str, less_is_better: bool = True) 
         name: ("ours", "o") if is_ours(name) else _LOOKS[rivals.index(name) % len(_LOOKS)] for name in machines
     }
     said, named = [], set()
-    with Canvas(NAME, 3.3, 1, len(workloads)) as canvas:
+    with Canvas(name, 3.3, 1, len(workloads)) as canvas:
         for axes, workload in zip(canvas.all_axes, workloads, strict=True):
             chosen = [one for one in points if one.workload == workload]
             step, prefix = prefix_of(min(one.dram_bytes for one in chosen))
-            for name in machines:
-                line = sorted((one.dram_bytes / step, one.value) for one in chosen if one.machine == name)
+            for machine in machines:
+                line = sorted((one.dram_bytes / step, one.value) for one in chosen if one.machine == machine)
                 if not line:
                     continue
-                colour, mark = looks[name]
+                colour, mark = looks[machine]
                 axes.plot(*zip(*line, strict=True), marker=mark, markersize=4.5, color=light(colour),
-                          linewidth=1.8 if is_ours(name) else 1.1, markeredgecolor=light("paper"), markeredgewidth=0.5,
-                          label=name if name not in named else None)  # fmt: skip
-                named.add(name)
-                said.append(f"{workload}, {name}: " + ", ".join(f"{x:.3g} {prefix}B {y:.3g}" for x, y in line))
+                          linewidth=1.8 if is_ours(machine) else 1.1, markeredgecolor=light("paper"), markeredgewidth=0.5,
+                          label=machine if machine not in named else None)  # fmt: skip
+                named.add(machine)
+                said.append(f"{workload}, {machine}: " + ", ".join(f"{x:.3g} {prefix}B {y:.3g}" for x, y in line))
             axes.set_xscale("log")
             span = [one.dram_bytes / step for one in chosen]
             axes.set_xlim(min(span) / 1.6, max(span) * 1.6)
-            if all(one.value > 0 for one in chosen) and max(o.value for o in chosen) > 20 * min(
-                o.value for o in chosen
-            ):
+            values = [one.value for one in chosen]
+            if min(values) > 0 and max(values) > _WIDE * min(values):
                 axes.set_yscale("log")
             axes.margins(y=0.15)
             axes.grid()

@@ -16,11 +16,11 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values)) if values else 0.0
 
 
-def reduction(rows: Sequence[Row], published: float | None = None) -> str:
+def reduction(rows: Sequence[Row], published: float | None = None, name: str = NAME) -> str:
     """The figure. ``rows``: ``name`` and ``dram_reduction.fp32``; ``published``: the paper's average, in times."""
     values = [row["dram_reduction"]["fp32"] for row in rows]
     mean = geometric_mean(values)
-    with Canvas(NAME, 0.75 + 0.2 * len(rows)) as canvas:
+    with Canvas(name, 0.75 + 0.2 * len(rows)) as canvas:
         axes = canvas.axes
         axes.barh(range(len(rows)), values, height=0.66, color=light("ours"))
         for at, value in enumerate(values):

@@ -29,12 +29,12 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{said} {unit}".strip()
 
 
-def reproduction(rows: Sequence[Row]) -> str:
+def reproduction(rows: Sequence[Row], name: str = NAME) -> str:
     """The figure. ``rows``: figure, unit, published, ours, ratio, label (``ours`` and ``ratio`` may be None)."""
     ratios = [row["ratio"] for row in rows if row.get("ratio")]
     low = max(1 / _WIDEST, min([0.45, *ratios]) / 1.15)
     high = min(_WIDEST, max([2.2, *ratios]) * 1.15)
-    with Canvas(NAME, 0.9 + 0.235 * len(rows)) as canvas:
+    with Canvas(name, 0.9 + 0.235 * len(rows)) as canvas:
         axes = canvas.axes
         axes.axvspan(*NEAR, color=light("raised"), linewidth=0)
         axes.axvline(1, color=light("axis"), linewidth=0.8)

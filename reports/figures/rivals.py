@@ -42,12 +42,12 @@ def means(rows: Sequence[Row], key: str) -> dict[str, float]:
     return {machine: geometric_mean([found[machine, name] for name in shared]) for machine in machines if shared}
 
 
-def rivals(rows: Sequence[Row]) -> str:
+def rivals(rows: Sequence[Row], name: str = NAME) -> str:
     """The figure. ``rows``: machine, setting, workload and the keys of ``METRICS``, which may be lacking."""
     settings = list(dict.fromkeys(row["setting"] for row in rows))
     most = max(len({row["machine"] for row in rows if row["setting"] == setting}) for setting in settings)
     said = []
-    with Canvas(NAME, len(settings) * (0.75 + 0.235 * most), len(settings), len(METRICS)) as canvas:
+    with Canvas(name, len(settings) * (0.75 + 0.235 * most), len(settings), len(METRICS)) as canvas:
         for line, setting in enumerate(settings):
             chosen = [row for row in rows if row["setting"] == setting]
             machines = list(dict.fromkeys(row["machine"] for row in chosen))

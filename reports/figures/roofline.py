@@ -35,13 +35,11 @@ class Roof(NamedTuple):
     bytes_per_s: float
 
 
-def point(label: str, machine: str, report: Report) -> Point | None:
-    """A run or a benchmark's row; None if it lacks a number, or moved or did nothing."""
+def point(label: str, machine: str, report: Report, moved: float | None) -> Point | None:
+    """A run or a benchmark's row that moved so many bytes; None if it lacks a number, or moved or did nothing."""
     try:
-        counts = report["counts"]
-        moved = sum(counts["dram_read_bytes"].values()) + counts["dram_write_bytes"]
         done, rate = report["operations"]["done"], report["throughput_ops_per_s"]["done"]
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError):
         return None
     family = str(report.get("family") or label.split("-")[0])
     return Point(label, machine, family, done / moved, rate) if moved and done and rate else None
@@ -58,7 +56,7 @@ def roof(arch: dict[str, Any]) -> Roof | None:
 
 def roofline(points: Sequence[Point], roofs: Sequence[Roof]) -> str:
     """The figure."""
-    machines = list(dict.fromkeys(one.machine for one in (*roofs, *points)))
+    machines = list(dict.fromkeys([*(roof.machine for roof in roofs), *(one.machine for one in points)]))
     families = list(dict.fromkeys(one.family for one in points))
     colour = {name: light(_COLOURS[at % len(_COLOURS)]) for at, name in enumerate(machines)}
     mark = {name: _MARKS[at % len(_MARKS)] for at, name in enumerate(families)}
@@ -68,12 +66,12 @@ def roofline(points: Sequence[Point], roofs: Sequence[Roof]) -> str:
     high = 10 ** math.ceil(math.log10(max(intensities) * 2))
     with Canvas(NAME, 4.0) as canvas:
         axes = canvas.axes
-        for one in roofs:
-            knee = one.operations_per_s / one.bytes_per_s
-            axes.plot([low, knee, high], [low * one.bytes_per_s / 1e9, *[one.operations_per_s / 1e9] * 2],
-                      color=colour[one.machine], linewidth=1.4)  # fmt: skip
-            said = f"{one.machine}: {one.operations_per_s / 1e9:,.0f} GOP/s, {one.bytes_per_s / 1e9:,.0f} GB/s"
-            axes.annotate(said, (high, one.operations_per_s / 1e9), (0, 4), textcoords="offset points", ha="right",
+        for limit in roofs:
+            knee = limit.operations_per_s / limit.bytes_per_s
+            axes.plot([low, knee, high], [low * limit.bytes_per_s / 1e9, *[limit.operations_per_s / 1e9] * 2],
+                      color=colour[limit.machine], linewidth=1.4)  # fmt: skip
+            said = f"{limit.machine}: {limit.operations_per_s / 1e9:,.0f} GOP/s, {limit.bytes_per_s / 1e9:,.0f} GB/s"
+            axes.annotate(said, (high, limit.operations_per_s / 1e9), (0, 4), textcoords="offset points", ha="right",
                           fontsize=SMALL_pt)  # fmt: skip
         for one in points:
             axes.plot(one.operations_per_byte, one.operations_per_s / 1e9, mark[one.family], markersize=6,

@@ -13,27 +13,27 @@ _COLOURS = ("ours", "other", "third", "fourth")
 _MARKS = ("o", "s", "^", "D")
 
 
-def topk(rows: Sequence[Row]) -> str:
+def topk(rows: Sequence[Row], name: str = NAME) -> str:
     """The figure. ``rows``: engine, lanes, n, cycles_mean, cycles_worst; solid is the mean, dashed the worst found."""
     engines = list(dict.fromkeys(row["engine"] for row in rows))
     lanes = sorted({row["lanes"] for row in rows})
     said = []
-    with Canvas(NAME, 3.4, 1, len(lanes)) as canvas:
+    with Canvas(name, 3.4, 1, len(lanes)) as canvas:
         for axes, width in zip(canvas.all_axes, lanes, strict=True):
             chosen = [row for row in rows if row["lanes"] == width]
-            for at, name in enumerate(engines):
-                line = sorted((row for row in chosen if row["engine"] == name), key=lambda row: row["n"])
+            for at, engine in enumerate(engines):
+                line = sorted((row for row in chosen if row["engine"] == engine), key=lambda row: row["n"])
                 if not line:
                     continue
                 colour, sizes = light(_COLOURS[at % 4]), [row["n"] for row in line]
                 axes.plot(sizes, [row["cycles_mean"] for row in line], marker=_MARKS[at % 4], markersize=4,
                           color=colour, linewidth=1.5,
-                          label=name if width == lanes[0] else None)  # fmt: skip
+                          label=engine if width == lanes[0] else None)  # fmt: skip
                 if all(row.get("cycles_worst") for row in line):
                     axes.plot(
                         sizes, [row["cycles_worst"] for row in line], color=colour, linewidth=1, linestyle=(0, (3, 2))
                     )
-                said.append(f"{name}, {width} lanes: " + ", ".join(f"{r['n']}: {r['cycles_mean']:.0f}" for r in line))
+                said.append(f"{engine}, {width} lanes: " + ", ".join(f"{r['n']}: {r['cycles_mean']:.0f}" for r in line))
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             sizes = sorted({row["n"] for row in chosen})

@@ -69,12 +69,12 @@ def _head_dim(report: Report) -> int | None:
     return found if bits == int(bits) and _NARROWEST_bits <= bits <= _WIDEST_bits else None
 
 
-def waterfall(report: Report) -> str:
-    """The figure."""
+def waterfall(report: Report, name: str = NAME) -> str:
+    """The figure. ``name``: another one, where several stand in one page."""
     found = steps(report)
     scale, prefix = prefix_of(found[0].bytes)
     unit = f"{prefix}B"
-    with Canvas(NAME, 0.55 + 0.36 * (len(found) + 1)) as canvas:
+    with Canvas(name, 0.55 + 0.36 * (len(found) + 1)) as canvas:
         axes = canvas.axes
         before, widest = 0.0, found[0].bytes / scale
         for at, step in enumerate(found):

@@ -57,9 +57,9 @@ def tint(value: float, values: Sequence[float], logarithmic: bool) -> int:
     return 0 if high == low else min(_STEPS - 1, int(_STEPS * (scale(value) - low) / (high - low)))
 
 
-def zoo_heat(rows: Sequence[Row]) -> str:
+def zoo_heat(rows: Sequence[Row], name: str = NAME) -> str:
     """The figure. ``rows``: those of ``accel zoo --json``."""
-    with Canvas(NAME, 0.45 + 0.175 * len(rows)) as canvas:
+    with Canvas(name, 0.45 + 0.175 * len(rows)) as canvas:
         axes = canvas.axes
         for at, column in enumerate(COLUMNS):
             values = [column.value(row) for row in rows]
@@ -81,6 +81,6 @@ def zoo_heat(rows: Sequence[Row]) -> str:
             spine.set_visible(False)
         return canvas.svg(
             f"The zoo: {len(rows)} systems on the engine",
-            "Time, energy and DRAM bytes of one unit of work; bytes of an unpruned fp16 machine over the engine's; gains "
-            "of the techniques in bytes of the whole step; worst error. The zoo table has the same numbers as text.",
+            "Time, energy and DRAM bytes of one unit of work; bytes of an unpruned fp16 machine over the engine's; "
+            "gains of the techniques in bytes of the whole step; worst error. The zoo table has the same numbers as text.",
         )

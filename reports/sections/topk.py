@@ -1,0 +1,46 @@
+"""Top-k engines beside each other: cycles and, where synthesised, cells."""
+
+from collections.abc import Sequence
+
+from reports.document import Column, Figure, Row, Section, Table, number, text
+from reports.figures.topk import topk
+from reports.sources import Source
+
+NUMBERS = (
+    ("lanes", Column("lanes")),
+    ("n", Column("elements")),
+    ("cycles_mean", Column("mean", "cycles")),
+    ("cycles_p99", Column("99 of 100", "cycles")),
+    ("cycles_worst", Column("worst", "cycles")),
+    ("cells", Column("cells")),
+)
+_DRAWN = {"engine", "lanes", "n", "cycles_mean"}
+
+
+def section(sources: Sequence[Source]) -> Section | None:
+    """The section; None without top-k engines."""
+    found = [source for source in sources if source.kind == "topk"]
+    if not found:
+        return None
+    figures: list[Figure] = []
+    tables: list[Table] = []
+    for at, source in enumerate(found):
+        suffix = "" if len(found) == 1 else f"-{at + 1}"
+        rows = source.data["rows"]
+        drawn = [row for row in rows if row.keys() >= _DRAWN and row["cycles_mean"] is not None]
+        if drawn:
+            caption = "Cycles of one selection over the number of elements; dashed: the worst that was found."
+            figures.append(Figure(f"topk{suffix}", topk(drawn, f"topk{suffix}"), caption, (source.name,)))
+        shown = [(key, column) for key, column in NUMBERS if any(key in row for row in rows)]
+        made = tuple(
+            Row(
+                (text(row.get("engine", "")), *(number(row.get(key)) for key, _ in shown)),
+                source.name,
+                f"rows/{place}",
+                row.get("command", source.command),
+            )
+            for place, row in enumerate(rows)
+        )
+        columns = (Column("engine", is_number=False), *(column for _, column in shown))
+        tables.append(Table(f"topk{suffix}", f"Top-k engines, {source.label}", columns, made))
+    return Section("topk", "Top-k engines", (), tuple(figures), tuple(tables))

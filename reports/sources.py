@@ -1,4 +1,4 @@
-"""What a report is made of: files of runs, benchmarks, the zoo, rivals, top-k engines and verification, and their origin."""
+"""What a report is made of: files of runs, benchmarks, zoo, rivals, top-k engines, verifications, and their origin."""
 
 import hashlib
 import json
@@ -58,7 +58,9 @@ def run_source(path: Path) -> Source:
     try:
         label = f"{report['workload']['name']} on {report['arch']['name']}{changed}"
         found = run_id(report)
-        return Source("run", _safe(f"{report['workload']['name']}-{report['arch']['name']}-{found}"), label, found, report)
+        return Source(
+            "run", _safe(f"{report['workload']['name']}-{report['arch']['name']}-{found}"), label, found, report
+        )
     except (KeyError, TypeError):
         raise UserError(f"{path}: a stored run that lacks what every run has; run it again") from None
 

@@ -15,8 +15,6 @@ _LOOKS = (
     ("other", "s"), ("third", "^"), ("fourth", "D"), ("published", "v"), ("bad", "P"), ("muted", "X"),
 )  # fmt: skip
 """Colour and mark of each rival."""
-    zip(("other", "third", "fourth", "published", "bad", "muted"), ("s", "^", "D", "v", "P", "X"), strict=True)
-)  # colour, mark
 
 
 class Measured(NamedTuple):
@@ -47,8 +45,8 @@ def quality(points: Sequence[Measured], what: str, less_is_better: bool = True, 
                     continue
                 colour, mark = looks[machine]
                 axes.plot(*zip(*line, strict=True), marker=mark, markersize=4.5, color=light(colour),
-                          linewidth=1.8 if is_ours(machine) else 1.1, markeredgecolor=light("paper"), markeredgewidth=0.5,
-                          label=machine if machine not in named else None)  # fmt: skip
+                          linewidth=1.8 if is_ours(machine) else 1.1, markeredgecolor=light("paper"),
+                          markeredgewidth=0.5, label=machine if machine not in named else None)  # fmt: skip
                 named.add(machine)
                 said.append(f"{workload}, {machine}: " + ", ".join(f"{x:.3g} {prefix}B {y:.3g}" for x, y in line))
             axes.set_xscale("log")

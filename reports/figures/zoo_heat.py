@@ -82,5 +82,5 @@ def zoo_heat(rows: Sequence[Row], name: str = NAME) -> str:
         return canvas.svg(
             f"The zoo: {len(rows)} systems on the engine",
             "Time, energy and DRAM bytes of one unit of work; bytes of an unpruned fp16 machine over the engine's; "
-            "gains of the techniques in bytes of the whole step; worst error. The zoo table has the same numbers as text.",
+            "gains of the techniques in bytes of the whole step; worst error. The zoo table has the numbers as text.",
         )

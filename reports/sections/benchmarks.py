@@ -14,9 +14,9 @@ Data = dict[str, Any]
 
 PUBLISHED_DRAM_REDUCTION = 10.0  # Wang, Zhang, Han, HPCA 2021: average over 30 benchmarks, which fits an fp32 baseline
 LABELS_TEXT = (
-    "Labels: trace, computed from rows that the authors published; derived, follows from their numbers; calibrated, keep "
-    "ratios were set so that the published average comes out, and it is no evidence for it; memory, the workload is known "
-    "only from memory; published, both numbers are compared as they stand."
+    "Labels: trace, computed from rows that the authors published; derived, follows from their numbers; calibrated, "
+    "keep ratios were set so that the published average comes out, and it is no evidence for it; memory, the workload "
+    "is known only from memory; published, both numbers are compared as they stand."
 )
 COLUMNS = (
     Column("benchmark", is_number=False),
@@ -83,8 +83,10 @@ def section(sources: Sequence[Source]) -> Section | None:
         drawn = [{**row, "dram_reduction": reductions(row)} for row in plain if "fp32" in reductions(row)]
         if drawn:
             values = [row["dram_reduction"]["fp32"] for row in drawn]
-            text_.append(f"Geometric mean of the DRAM reduction of {len(drawn)} benchmarks: {geometric_mean(values):.1f} × "
-                         f"against fp32 (published: {PUBLISHED_DRAM_REDUCTION:g} ×).")  # fmt: skip
+            text_.append(
+                f"Geometric mean of the DRAM reduction of {len(drawn)} benchmarks: {geometric_mean(values):.1f} × against "
+                f"fp32 (published average: {PUBLISHED_DRAM_REDUCTION:g} ×)."
+            )
             figures.append(
                 Figure(f"reduction{suffix}", reduction(drawn, PUBLISHED_DRAM_REDUCTION, f"reduction{suffix}"),
                        f"DRAM bytes of dense fp32 attention over bytes moved, {source.label}.", (source.name,))
@@ -103,8 +105,9 @@ def _summary(rows: Sequence[Data]) -> str:
     ratios = [row["ratio"] for row in rows if row.get("ratio")]
     near = sum(NEAR[0] <= ratio <= NEAR[1] for ratio in ratios)
     return (
-        f"{len(rows)} published figures: {near} of ours are within {NEAR[0]} to {NEAR[1]} of them, {len(ratios) - near} "
-        f"are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds has its cause in the table."
+        f"{len(rows)} published figures: {near} of ours are within {NEAR[0]} to {NEAR[1]} of them, "
+        f"{len(ratios) - near} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds has "
+        "its cause in the table."
     )
 
 
@@ -130,7 +133,8 @@ def reproduction_table(name: str, caption: str, rows: Sequence[Data], source: So
     made = tuple(
         Row(
             (
-                text(row["figure"]), text(row.get("where", "")), Cell(with_unit(row["published"], row["unit"]), row["published"]),
+                text(row["figure"]), text(row.get("where", "")),
+                Cell(with_unit(row["published"], row["unit"]), row["published"]),
                 Cell(with_unit(row["ours"], row["unit"]), row["ours"]), _ratio(row.get("ratio")), text(row["label"]),
                 text(row.get("cause", "")),
             ),
@@ -145,5 +149,3 @@ def _ratio(value: float | None) -> Cell:
     if value is None:
         return Cell("–")
     return number(value)._replace(tone="good" if NEAR[0] <= value <= NEAR[1] else "bad")
-
-

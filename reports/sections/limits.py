@@ -36,8 +36,8 @@ def section(sources: Sequence[Source]) -> Section | None:
         return None
     limits = list(dict.fromkeys(one for one in roofs if one is not None))
     caption = (
-        "Operations done (second passes included) per second over operations per byte moved. A roof is a machine's peak: "
-        "both arrays busy in every cycle, and all channels transferring. A point far below its roof waits for something "
-        "else; the runs' table names it."
+        "Operations done (second passes included) per second over operations per byte moved. A roof is a machine's "
+        "peak: both arrays busy in every cycle, and all channels transferring. A point far below its roof waits for "
+        "something else; the tables name it."
     )
     return Section("limits", "Roofline", (), (Figure("roofline", roofline(found, limits), caption, tuple(used)),))

@@ -48,8 +48,8 @@ def section(sources: Sequence[Source]) -> Section | None:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"report: a verification lacks what this version shows ({error}); run it again") from error
     said = (
-        f"{programs:,} programs on golden machine, simulator and Verilog; {transfers:,} transfers compared in value and "
-        f"cycle, and all outputs, writes and counters: {'nothing differs' if not wrong else f'{wrong:,} differences'}."
+        f"{programs:,} programs on golden machine, simulator and Verilog; {transfers:,} transfers compared in value "
+        f"and cycle, and all outputs, writes and counters: {'nothing differs' if not wrong else f'{wrong:,} differences'}."
     )
     table = Table("proof", "Verifications", COLUMNS, tuple(rows))
     return Section("proof", "Proof of equality", (said,), tuple(figures), (table,))

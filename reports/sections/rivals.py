@@ -45,8 +45,8 @@ def section(sources: Sequence[Source]) -> Section | None:
         drawn = [row for row in rows if any(total(row.get(key)) for key in METRICS)]
         if drawn:
             caption = (
-                "Geometric mean over the workloads that all machines of the setting ran, on the same tensors and the same "
-                "memory model. Dense-equivalent: operations of unpruned attention over the time taken."
+                "Geometric mean over the workloads that all machines of the setting ran, on the same tensors and the "
+                "same memory model. Dense-equivalent: operations of unpruned attention over the time taken."
             )
             figures.append(Figure(f"rivals{suffix}", rivals(drawn, f"rivals{suffix}"), caption, (source.name,)))
         curves = source.data.get("curves") or []
@@ -56,7 +56,9 @@ def section(sources: Sequence[Source]) -> Section | None:
             caption = "Rivals beside their own papers"
             tables.append(reproduction_table(f"validation{suffix}", caption, shown, source))
         if rows:
-            made = tuple(_row(row, source, f"rows/{place}") for place, row in enumerate(source.data["rows"]) if row in rows)
+            made = tuple(
+                _row(row, source, f"rows/{place}") for place, row in enumerate(source.data["rows"]) if row in rows
+            )
             tables.append(Table(f"rivals{suffix}", f"Rivals, {source.label}", COLUMNS, made))
     return Section("rivals", "Rival machines", (), tuple(figures), tuple(tables))
 

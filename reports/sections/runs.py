@@ -30,6 +30,10 @@ COLUMNS = (
     Column("area", "mm²"),
     Column("limit", is_number=False),
 )
+ENERGY_CAPTION = (
+    "Energy by part: counted events times printed factors (docs/cost.md); no leakage, clock tree or control."
+)
+BUSY_CAPTION = "Cycles in which each unit worked. Memory: what all bytes would take at peak rate."
 
 
 def section(sources: Sequence[Source], timeline: Report | None = None) -> Section | None:
@@ -58,15 +62,13 @@ def _section(runs: Sequence[Source], timeline: Report | None) -> Section:
     ]  # fmt: skip
     if runs:
         figures += [
-            Figure("energy", energy(labelled), "Energy by part: counted events times printed factors (docs/cost.md); no "
-                   "leakage, clock tree or control.", names),
-            Figure("busy", busy(labelled), "Cycles in which each unit worked. Memory: what all bytes would take at peak "
-                   "rate." + _only(runs), names[:MOST_RUNS]),
+            Figure("energy", energy(labelled), ENERGY_CAPTION, names),
+            Figure("busy", busy(labelled), BUSY_CAPTION + _only(runs), names[:MOST_RUNS]),
         ]  # fmt: skip
     if timeline is not None:
         about = timeline.get("otherData", {})
         said = f"{about.get('workload', 'a run')} on {about.get('machine', 'a machine')}, {about.get('rows', 'rows')}"
-        caption = f"The first rows in the units: {said}. A bar lasts as long as the unit belongs to the row, waiting included."
+        caption = f"The first rows: {said}. A bar lasts as long as the unit belongs to the row, waiting included."
         figures.append(Figure("stages", stages(timeline), caption, ()))
     sentences = tuple(f"{source.label}. {limit_sentence(source.data)}" for source in runs)
     tables = (Table("runs", "Runs", COLUMNS, tuple(map(row, runs))),) if runs else ()
@@ -84,7 +86,8 @@ def row(source: Source) -> Row:
     moved = sum(counts["dram_read_bytes"].values()) + counts["dram_write_bytes"]
     joules = report["energy_pJ"]["total"] * 1e-12
     cells: tuple[Cell, ...] = (
-        text(source.label), number(report["cycles"]), number(report["latency_s"] * 1e6, 4), number(rate["done"] / 1e9, 4),
+        text(source.label), number(report["cycles"]), number(report["latency_s"] * 1e6, 4),
+        number(rate["done"] / 1e9, 4),
         percent(rate["done"] / rate["peak"]), number(rate["dense_equivalent"] / 1e9, 4), number(moved / 1e6, 4),
         *(times(reduction[name]) for name in ("fp32", "fp16", "int8")), number(joules * 1e6, 4),
         number(joules / report["latency_s"]), number(report["area_mm2"]["total"]), text(report["bound"]["limit"]),

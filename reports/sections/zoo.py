@@ -31,10 +31,10 @@ COLUMNS = (
 )
 _TECHNIQUES = ("token_pruning", "head_pruning", "progressive_quantisation")
 TEXT = (
-    "Every system runs one unit of work on the unpruned engine at 12 bit. Mixer and whole step: bytes of an unpruned fp16 "
-    "machine over the engine's. Ceiling: what no technique that only touches the mixer can exceed.",
-    "Techniques: gain in bytes of mixer and step, and RMS output error on random tensors, in which nothing is redundant. "
-    "* a modified technique under its own name; ? not measured, counted as 1.00x; - has no counterpart in the system.",
+    "Every system runs one unit of work on the unpruned engine at 12 bit. Mixer and whole step: bytes of an unpruned "
+    "fp16 machine over the engine's. Ceiling: what no technique that only touches the mixer can exceed.",
+    "Techniques: gain in bytes of mixer and step, and RMS output error on random tensors, in which nothing is "
+    "redundant. * a modified technique under its own name; ? not measured, counted as 1.00x; - has no counterpart in the system.",
 )
 
 

@@ -47,20 +47,24 @@ class Figure(NamedTuple):
 
 
 class Section(NamedTuple):
-    """``text``: paragraphs before the rest."""
+    """``text``: paragraphs before the rest; ``parts``: figures and tables in the order in which they are read."""
 
     name: str
     title: str
     text: tuple[str, ...]
-    figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = ()
+    parts: tuple[Figure | Table, ...]
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures among the parts."""
+        return tuple(part for part in self.parts if isinstance(part, Figure))
 
 
 def number(value: float | None, digits: int = 3) -> Cell:
     """A number with so many significant digits, thousands apart; a dash for None."""
     if value is None:
         return Cell("–")
-    shown = f"{value:,.0f}" if abs(value) >= 10**digits or value == int(value) else f"{value:.{digits}g}"
+    shown = f"{value:,.0f}" if abs(value) >= min(1000, 10**digits) or value == int(value) else f"{value:.{digits}g}"
     return Cell(shown, float(value))
 
 
@@ -74,6 +78,11 @@ def percent(value: float | None) -> Cell:
     if value is None:
         return Cell("–")
     return Cell(f"{100 * value:.0f} %" if value >= 0.1 or not value else f"{100 * value:.2g} %", float(value))
+
+
+def capitalised(said: str) -> str:
+    """With a capital letter first."""
+    return said[:1].upper() + said[1:]
 
 
 def text(value: object) -> Cell:

@@ -24,7 +24,7 @@ def _section(section: Section) -> Iterator[str]:
     yield f"## {section.title}"
     for paragraph in section.text:
         yield from ("", _plain(paragraph))
-    for table in section.tables:
+    for table in (part for part in section.parts if isinstance(part, Table)):
         yield from ("", f"### {_plain(table.caption)}", "", *_table(table))
     if section.figures:
         yield ""

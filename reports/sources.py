@@ -20,6 +20,14 @@ KINDS = {
     "verify": "accel verify --json FILE",
 }
 """Kind of a file with many rows -> the command that writes it."""
+LABELS = {
+    "bench": "benchmarks",
+    "zoo": "zoo",
+    "rivals": "rivals and engine",
+    "topk": "top-k engines",
+    "verify": "simulator and RTL",
+}
+"""Kind -> what it is called in front of a machine's name."""
 _HASH_DIGITS = 10
 
 
@@ -82,7 +90,7 @@ def file_source(path: Path, kind: str) -> Source:
     machine = data.get("arch", {}).get("name", "") if isinstance(data.get("arch"), dict) else ""
     asked = json.dumps([data.get("arch"), data.get("seed"), data.get("command")], sort_keys=True)
     found = hashlib.sha256(asked.encode()).hexdigest()[:_HASH_DIGITS]
-    label = f"{kind} on {machine}" if machine else kind
+    label = LABELS[kind] + (f" on {machine}" if machine else "")
     return Source(kind, _safe(f"{kind}-{machine}-{found}" if machine else f"{kind}-{found}"), label, found, data)
 
 

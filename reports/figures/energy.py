@@ -21,6 +21,7 @@ GROUPS = {
 """Group -> colour, parts of ``energy_pJ`` in it. A part that no group has goes to "other parts"."""
 _REST, _REST_COLOUR = "other parts", "axis"
 _SMALLEST_LABELLED = 0.045
+MANY = 10  # bars; from here on they are thinner
 
 
 def grouped(energy_pJ: Mapping[str, float]) -> dict[str, float]:
@@ -34,7 +35,7 @@ def grouped(energy_pJ: Mapping[str, float]) -> dict[str, float]:
 def energy(runs: Sequence[tuple[str, Report]], name: str = NAME) -> str:
     """The figure. ``runs``: label and report (``energy_pJ``, ``latency_s``)."""
     colours = {**{name: colour for name, (colour, _) in GROUPS.items()}, _REST: _REST_COLOUR}
-    with Canvas(name, 0.95 + 0.42 * len(runs)) as canvas:
+    with Canvas(name, 0.95 + (0.42 if len(runs) < MANY else 0.24) * len(runs)) as canvas:
         axes = canvas.axes
         shown = [name for name in colours if any(name in grouped(run["energy_pJ"]) for _, run in runs)]
         for at, (_, run) in enumerate(runs):
@@ -53,7 +54,7 @@ def energy(runs: Sequence[tuple[str, Report]], name: str = NAME) -> str:
             said = quantity(total * 1e-12, "J") + (f", {watts:.2f} W" if watts is not None else "")
             axes.annotate(said, (100, at), (5, 0), textcoords="offset points", va="center", fontsize=SMALL_pt)
         axes.set_yticks(range(len(runs)), [label for label, _ in runs])
-        axes.invert_yaxis()
+        axes.set_ylim(len(runs) - 0.4, -0.6)
         axes.set_xlim(0, 128)
         axes.set_xticks(range(0, 101, 25))
         axes.set_xlabel("share of the run's energy, %")

@@ -10,6 +10,7 @@ from reports.page import prefix_of
 from reports.palette import light
 
 NAME = "quality"
+_LESS_IS_BETTER = ("perplexity", "error", "difference")
 _WIDE = 20  # times the least: from here on the axis is logarithmic
 _LOOKS = (
     ("other", "s"), ("third", "^"), ("fourth", "D"), ("published", "v"), ("bad", "P"), ("muted", "X"),
@@ -18,16 +19,17 @@ _LOOKS = (
 
 
 class Measured(NamedTuple):
-    """One setting of one machine on one network."""
+    """One setting of one machine on one network; ``what``: what ``value`` is, with its unit."""
 
     machine: str
     workload: str
+    what: str
     dram_bytes: float
     value: float
 
 
-def quality(points: Sequence[Measured], what: str, less_is_better: bool = True, name: str = NAME) -> str:
-    """The figure. ``what``: name of ``value`` on the axis, with its unit."""
+def quality(points: Sequence[Measured], name: str = NAME) -> str:
+    """The figure."""
     workloads = list(dict.fromkeys(one.workload for one in points))
     machines = list(dict.fromkeys(one.machine for one in points))
     rivals = [name for name in machines if not is_ours(name)]
@@ -59,9 +61,9 @@ def quality(points: Sequence[Measured], what: str, less_is_better: bool = True, 
             axes.grid()
             plain_logarithmic(axes, "x")
             axes.set_title(workload)
+            less = any(word in chosen[0].what.lower() for word in _LESS_IS_BETTER)
+            axes.set_ylabel(f"{chosen[0].what} ({'less' if less else 'more'} is better)")
             axes.set_xlabel(f"DRAM traffic of attention, {prefix}B")
             axes.tick_params(axis="y", labelcolor=light("muted"))
         canvas.figure.legend(loc="outside upper left", ncols=6, columnspacing=1.4)
-        better = "less" if less_is_better else "more"
-        canvas.axes.set_ylabel(f"{what} ({better} is better)")
         return canvas.svg("Quality against DRAM traffic", "; ".join(said))

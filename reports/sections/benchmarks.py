@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.document import Cell, Column, Figure, Row, Section, Table, number, text, times
+from reports.document import Cell, Column, Figure, Row, Section, Table, capitalised, number, text, times
 from reports.figures.energy import energy
 from reports.figures.reduction import geometric_mean, reduction
 from reports.figures.reproduction import NEAR, reproduction
@@ -18,6 +18,7 @@ LABELS_TEXT = (
     "keep ratios were set so that the published average comes out, and it is no evidence for it; memory, the workload "
     "is known only from memory; published, both numbers are compared as they stand."
 )
+REPRODUCTION_KEYS = ("reproduction", "figures")  # where rows of published figures may stand
 COLUMNS = (
     Column("benchmark", is_number=False),
     Column("without", is_number=False),
@@ -64,41 +65,43 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "bench"]
     if not found:
         return None
-    figures: list[Figure] = []
-    tables: list[Table] = []
+    parts: list[Figure | Table] = []
     text_: list[str] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
         rows = [(f"rows/{at}", row) for at, row in enumerate(source.data["rows"])]
-        published = source.data.get("reproduction") or []
+        key = next((name for name in REPRODUCTION_KEYS if source.data.get(name)), "")
+        published = source.data[key] if key else []
         if published:
             text_.append(_summary(published))
-            figures.append(
+            parts.append(
                 Figure(f"reproduction{suffix}", reproduction(published, f"reproduction{suffix}"),
                        f"Published figures and ours, {source.label}. "
                        f"Shaded: {NEAR[0]} to {NEAR[1]}. Right: published → ours. {LABELS_TEXT}", (source.name,))
             )  # fmt: skip
-            tables.append(reproduction_table(f"reproduction{suffix}", "Published figures and ours", published, source))
+            parts.append(
+                reproduction_table(f"reproduction{suffix}", "Published figures and ours", published, source, key)
+            )
         plain = [row for _, row in rows if not row.get("without")]
         drawn = [{**row, "dram_reduction": reductions(row)} for row in plain if "fp32" in reductions(row)]
         if drawn:
             values = [row["dram_reduction"]["fp32"] for row in drawn]
             text_.append(
-                f"Geometric mean of the DRAM reduction of {len(drawn)} benchmarks: {geometric_mean(values):.1f} × against "
-                f"fp32 (published average: {PUBLISHED_DRAM_REDUCTION:g} ×)."
+                f"Geometric mean of the DRAM reduction of {len(drawn)} benchmarks: {geometric_mean(values):.1f} × "
+                f"against fp32 (published average: {PUBLISHED_DRAM_REDUCTION:g} ×)."
             )
-            figures.append(
+            parts.append(
                 Figure(f"reduction{suffix}", reduction(drawn, PUBLISHED_DRAM_REDUCTION, f"reduction{suffix}"),
                        f"DRAM bytes of dense fp32 attention over bytes moved, {source.label}.", (source.name,))
             )  # fmt: skip
         costed = [(row["name"], row) for row in plain if "total" in (row.get("energy_pJ") or {})]
         if costed:
-            figures.append(Figure(f"bench-energy{suffix}", energy(costed, f"bench-energy{suffix}"),
+            parts.append(Figure(f"bench-energy{suffix}", energy(costed, f"bench-energy{suffix}"),
                                   f"Energy by part, {source.label}.", (source.name,)))  # fmt: skip
         if rows:
-            tables.append(Table(f"benchmarks{suffix}", f"Benchmarks, {source.label}", COLUMNS,
+            parts.append(Table(f"benchmarks{suffix}", capitalised(source.label), COLUMNS,
                                 tuple(_row(row, source, path) for path, row in rows)))  # fmt: skip
-    return Section("benchmarks", "Published benchmarks", tuple(text_), tuple(figures), tuple(tables))
+    return Section("benchmarks", "Published benchmarks", tuple(text_), tuple(parts))
 
 
 def _summary(rows: Sequence[Data]) -> str:
@@ -106,8 +109,8 @@ def _summary(rows: Sequence[Data]) -> str:
     near = sum(NEAR[0] <= ratio <= NEAR[1] for ratio in ratios)
     return (
         f"{len(rows)} published figures: {near} of ours are within {NEAR[0]} to {NEAR[1]} of them, "
-        f"{len(ratios) - near} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds has "
-        "its cause in the table."
+        f"{len(ratios) - near} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds "
+        "has its cause in the table."
     )
 
 
@@ -127,9 +130,8 @@ def _over(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def reproduction_table(name: str, caption: str, rows: Sequence[Data], source: Source) -> Table:
-    """Rows of published figures, with label and cause; ``name`` is also where they are in the source's JSON."""
-    key = name.split("-")[0]
+def reproduction_table(name: str, caption: str, rows: Sequence[Data], source: Source, key: str) -> Table:
+    """Rows of published figures, with label and cause. ``key``: where they are in the source's JSON."""
     made = tuple(
         Row(
             (

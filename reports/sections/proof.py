@@ -49,7 +49,8 @@ def section(sources: Sequence[Source]) -> Section | None:
         raise UserError(f"report: a verification lacks what this version shows ({error}); run it again") from error
     said = (
         f"{programs:,} programs on golden machine, simulator and Verilog; {transfers:,} transfers compared in value "
-        f"and cycle, and all outputs, writes and counters: {'nothing differs' if not wrong else f'{wrong:,} differences'}."
+        "and cycle, and all outputs, writes and counters: "
+        f"{'nothing differs' if not wrong else f'{wrong:,} differences'}."
     )
     table = Table("proof", "Verifications", COLUMNS, tuple(rows))
-    return Section("proof", "Proof of equality", (said,), tuple(figures), (table,))
+    return Section("proof", "Proof of equality", (said,), (table, *figures))

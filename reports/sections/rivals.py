@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.document import Cell, Column, Figure, Row, Section, Table, number, percent, text
+from reports.document import Cell, Column, Figure, Row, Section, Table, capitalised, number, percent, text
 from reports.figures.quality import Measured, quality
 from reports.figures.rivals import METRICS, is_ours, rivals, total
 from reports.sections.benchmarks import reproduction_table
@@ -22,14 +22,6 @@ COLUMNS = (
     Column("keys kept", "%"),
     Column("output error", "RMS"),
 )
-QUALITIES = (
-    ("perplexity_ratio", "perplexity / dense perplexity", True),
-    ("mean_embedding_cosine", "cosine with dense embedding", False),
-    ("top1_agreement", "same next token", False),
-    ("quality", "quality", False),
-    ("output_error", "RMS error of the output", True),
-)
-"""Key of a curve's point, what it is, whether less is better."""
 
 
 def section(sources: Sequence[Source]) -> Section | None:
@@ -37,8 +29,7 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "rivals"]
     if not found:
         return None
-    figures: list[Figure] = []
-    tables: list[Table] = []
+    parts: list[Figure | Table] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
         rows = [row for row in source.data["rows"] if {"machine", "setting", "workload"} <= row.keys()]
@@ -48,36 +39,37 @@ def section(sources: Sequence[Source]) -> Section | None:
                 "Geometric mean over the workloads that all machines of the setting ran, on the same tensors and the "
                 "same memory model. Dense-equivalent: operations of unpruned attention over the time taken."
             )
-            figures.append(Figure(f"rivals{suffix}", rivals(drawn, f"rivals{suffix}"), caption, (source.name,)))
+            parts.append(Figure(f"rivals{suffix}", rivals(drawn, f"rivals{suffix}"), caption, (source.name,)))
         curves = source.data.get("curves") or []
-        figures += _curves([one for one in curves if isinstance(one, dict)], source, suffix)
+        parts += _curves([one for one in curves if isinstance(one, dict)], source, suffix)
         if validation := source.data.get("validation"):
             shown = [row for row in validation if {"figure", "published", "ours", "unit", "label"} <= row.keys()]
             caption = "Rivals beside their own papers"
-            tables.append(reproduction_table(f"validation{suffix}", caption, shown, source))
+            parts.append(reproduction_table(f"validation{suffix}", caption, shown, source, "validation"))
         if rows:
             made = tuple(
                 _row(row, source, f"rows/{place}") for place, row in enumerate(source.data["rows"]) if row in rows
             )
-            tables.append(Table(f"rivals{suffix}", f"Rivals, {source.label}", COLUMNS, made))
-    return Section("rivals", "Rival machines", (), tuple(figures), tuple(tables))
+            parts.append(Table(f"rivals{suffix}", capitalised(source.label), COLUMNS, made))
+    return Section("rivals", "Rival machines", (), tuple(parts))
 
 
 def _curves(curves: Sequence[Data], source: Source, suffix: str) -> list[Figure]:
-    made = []
-    for key, what, less in QUALITIES:
-        points = [
-            Measured(str(one["machine"]), str(one["workload"]), size, float(one[key]))
-            for one in curves
-            if {"machine", "workload"} <= one.keys()
-            and isinstance(one.get(key), int | float)
-            and (size := total(one.get("dram_bytes")))
-        ]
-        if points:
-            name = f"quality-{key.replace('_', '-')}{suffix}"
-            caption = f"{what[0].upper()}{what[1:]} against DRAM traffic as a machine's own knob is turned."
-            made.append(Figure(name, quality(points, what, less, name), caption, (source.name,)))
-    return made
+    """The figure of all curves (``network``, ``machine``, ``points`` with ``dram_bytes``, ``quality``, its unit)."""
+    found = [
+        Measured(str(one["machine"]), str(one["network"]), str(point.get("quality_unit", "quality")), size, value)
+        for one in curves
+        if {"machine", "network", "points"} <= one.keys()
+        for point in one["points"]
+        if (size := total(point.get("dram_bytes"))) and (value := total(point.get("quality"))) is not None
+    ]
+    if not found:
+        return []
+    caption = (
+        "Quality against DRAM traffic of attention, as each machine's own knob is turned; the same network, text and "
+        "memory for all."
+    )
+    return [Figure(f"quality{suffix}", quality(found, f"quality{suffix}"), caption, (source.name,))]
 
 
 def _row(row: Data, source: Source, path: str) -> Row:

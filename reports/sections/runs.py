@@ -8,7 +8,7 @@ from reports.document import Cell, Column, Figure, Row, Section, Table, number, 
 from reports.figures.busy import MOST_RUNS, busy
 from reports.figures.energy import energy
 from reports.figures.stages import stages
-from reports.figures.waterfall import waterfall
+from reports.figures.waterfall import Step, steps, waterfall
 from reports.run_table import limit_sentence
 from reports.sources import Source
 
@@ -53,13 +53,7 @@ def section(sources: Sequence[Source], timeline: Report | None = None) -> Sectio
 
 def _section(runs: Sequence[Source], timeline: Report | None) -> Section:
     labelled, names = [(source.label, source.data) for source in runs], tuple(source.name for source in runs)
-    figures = [
-        Figure(
-            f"waterfall-{source.name}", waterfall(source.data, f"waterfall-{at}"),
-            f"DRAM traffic of {source.label}: what each technique leaves of the dense network's bytes.", (source.name,),
-        )
-        for at, source in enumerate(runs)
-    ]  # fmt: skip
+    figures = _waterfalls(runs)
     if runs:
         figures += [
             Figure("energy", energy(labelled), ENERGY_CAPTION, names),
@@ -72,7 +66,24 @@ def _section(runs: Sequence[Source], timeline: Report | None) -> Section:
         figures.append(Figure("stages", stages(timeline), caption, ()))
     sentences = tuple(f"{source.label}. {limit_sentence(source.data)}" for source in runs)
     tables = (Table("runs", "Runs", COLUMNS, tuple(map(row, runs))),) if runs else ()
-    return Section("runs", "Runs", sentences, tuple(figures), tables)
+    return Section("runs", "Runs", sentences, (*tables, *figures))
+
+
+def _waterfalls(runs: Sequence[Source]) -> list[Figure]:
+    """One figure for all runs whose bytes are the same, as those of one workload on two sizes of a machine may be."""
+    alike: dict[tuple[Step, ...], list[Source]] = {}
+    for source in runs:
+        alike.setdefault(tuple(steps(source.data)), []).append(source)
+    return [
+        Figure(
+            f"waterfall-{group[0].name}",
+            waterfall(group[0].data, f"waterfall-{at}"),
+            f"DRAM traffic of {' and, equally, '.join(source.label for source in group)}: what each technique leaves "
+            "of the dense network's bytes.",
+            tuple(source.name for source in group),
+        )
+        for at, group in enumerate(alike.values())
+    ]
 
 
 def _only(runs: Sequence[Source]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from reports.document import Column, Figure, Row, Section, Table, number, text
+from reports.document import Column, Figure, Row, Section, Table, capitalised, number, text
 from reports.figures.topk import topk
 from reports.sources import Source
 
@@ -22,15 +22,14 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "topk"]
     if not found:
         return None
-    figures: list[Figure] = []
-    tables: list[Table] = []
+    parts: list[Figure | Table] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
         rows = source.data["rows"]
         drawn = [row for row in rows if row.keys() >= _DRAWN and row["cycles_mean"] is not None]
         if drawn:
             caption = "Cycles of one selection over the number of elements; dashed: the worst that was found."
-            figures.append(Figure(f"topk{suffix}", topk(drawn, f"topk{suffix}"), caption, (source.name,)))
+            parts.append(Figure(f"topk{suffix}", topk(drawn, f"topk{suffix}"), caption, (source.name,)))
         shown = [(key, column) for key, column in NUMBERS if any(key in row for row in rows)]
         made = tuple(
             Row(
@@ -42,5 +41,5 @@ def section(sources: Sequence[Source]) -> Section | None:
             for place, row in enumerate(rows)
         )
         columns = (Column("engine", is_number=False), *(column for _, column in shown))
-        tables.append(Table(f"topk{suffix}", f"Top-k engines, {source.label}", columns, made))
-    return Section("topk", "Top-k engines", (), tuple(figures), tuple(tables))
+        parts.append(Table(f"topk{suffix}", capitalised(source.label), columns, made))
+    return Section("topk", "Top-k engines", (), tuple(parts))

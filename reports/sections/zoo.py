@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accel.errors import UserError
-from reports.document import Cell, Column, Figure, Row, Section, Table, number, percent, text, times
+from reports.document import Cell, Column, Figure, Row, Section, Table, capitalised, number, percent, text, times
 from reports.figures.zoo_heat import COLUMNS as HEAT_COLUMNS
 from reports.figures.zoo_heat import zoo_heat
 from reports.sources import Source
@@ -34,7 +34,8 @@ TEXT = (
     "Every system runs one unit of work on the unpruned engine at 12 bit. Mixer and whole step: bytes of an unpruned "
     "fp16 machine over the engine's. Ceiling: what no technique that only touches the mixer can exceed.",
     "Techniques: gain in bytes of mixer and step, and RMS output error on random tensors, in which nothing is "
-    "redundant. * a modified technique under its own name; ? not measured, counted as 1.00x; - has no counterpart in the system.",
+    "redundant. * a modified technique under its own name; ? not measured, counted as 1.00x; - has no counterpart in "
+    "the system.",
 )
 
 
@@ -47,20 +48,21 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "zoo"]
     if not found:
         return None
-    figures: list[Figure] = []
-    tables: list[Table] = []
+    parts: list[Figure | Table] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
         try:
             names = ", ".join(column.name.replace("\n", " ") for column in HEAT_COLUMNS)
-            caption = f"{source.label}. Columns: {names}. Each column is tinted on its own logarithmic scale."
+            caption = (
+                f"{capitalised(source.label)}. Columns: {names}. Each column is tinted on its own logarithmic scale."
+            )
             svg = zoo_heat(source.data["rows"], f"zoo{suffix}")
-            figures.append(Figure(f"zoo{suffix}", svg, caption, (source.name,)))
+            parts.append(Figure(f"zoo{suffix}", svg, caption, (source.name,)))
             made = tuple(_row(row, source, f"rows/{place}") for place, row in enumerate(source.data["rows"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"report: {source.label}: a row lacks what this version shows ({error})") from error
-        tables.append(Table(f"zoo{suffix}", f"Systems, {source.label}", COLUMNS, made))
-    return Section("zoo", "The zoo", TEXT, tuple(figures), tuple(tables))
+        parts.append(Table(f"zoo{suffix}", capitalised(source.label), COLUMNS, made))
+    return Section("zoo", "The zoo", TEXT, tuple(parts))
 
 
 def _row(row: Data, source: Source, path: str) -> Row:

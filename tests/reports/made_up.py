@@ -65,12 +65,14 @@ def rivals(run: Report) -> Report:
                     }
                 )  # fmt: skip
     for machine in machines:
-        for workload in ("minilm", "smollm2"):
+        for network, unit in (("minilm", "mean cosine"), ("smollm2", "perplexity ratio")):
             start = draw.uniform(1e6, 3e6)
-            curves += [
-                {"machine": machine, "workload": workload, "dram_bytes": start * 1.4**at, "output_error": 0.1 / 1.9**at}
+            points = [
+                {"parameter": f"keep {at}", "value": at, "dram_bytes": start * 1.4**at, "quality_unit": unit,
+                 "quality": 1 - 0.1 / 1.9**at if network == "minilm" else 1 + 0.5 / 1.9**at}
                 for at in range(5)
-            ]
+            ]  # fmt: skip
+            curves.append({"network": network, "machine": machine, "points": points})
     validation = [_figure("A3 throughput", "3.3", "GOP/s", 221, 214.0, "published", "")]
     return {**_head("rivals", run["arch"]), "rows": rows, "validation": validation, "curves": curves}
 

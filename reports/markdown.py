@@ -6,11 +6,11 @@ from reports.build import DATA, FIGURES, Document
 from reports.document import Section, Table
 
 
-def markdown(made: Document) -> str:
-    """The whole document."""
+def markdown(made: Document, figures: bool = True) -> str:
+    """The whole document. ``figures``: with links to them, which lie beside it then."""
     lines = [f"# {made.title}", "", made.lead, "", f"`{made.command}`, code {made.code_version}."]
     for section in made.sections:
-        lines += ["", *_section(section)]
+        lines += ["", *_section(section, figures)]
     lines += ["", "## Where the numbers come from", ""]
     for source in made.sources:
         command = f", `{source.command}`" if source.command else ""
@@ -20,14 +20,15 @@ def markdown(made: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(section: Section) -> Iterator[str]:
+def _section(section: Section, figures: bool) -> Iterator[str]:
     yield f"## {section.title}"
     for paragraph in section.text:
         yield from ("", _plain(paragraph))
     for table in (part for part in section.parts if isinstance(part, Table)):
         yield from ("", f"### {_plain(table.caption)}", "", *_table(table))
-    if section.figures:
-        yield ""
+    if not (figures and section.figures):
+        return
+    yield ""
     for figure in section.figures:
         yield f"* [{figure.name}.svg]({FIGURES}/{figure.name}.svg): {_plain(figure.caption)}"
 

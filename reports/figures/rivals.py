@@ -55,6 +55,7 @@ def rivals(rows: Sequence[Row], name: str = NAME) -> str:
                 axes = canvas.all_axes[line * len(METRICS) + at]
                 values = {name: value * one for name, value in means(chosen, key).items()}
                 step, prefix = prefix_of(max(values.values(), default=1.0) / 3)
+                prefix = prefix.replace("u", "µ")
                 for place, machine in enumerate(machines):
                     value = values.get(machine)
                     if value is None:

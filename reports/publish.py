@@ -1,4 +1,4 @@
-"""The results that people come to read, committed with the commands that make them, and a check that the code still does.
+"""Results that people come to read, committed with the commands that make them, and a check that the code still does.
 
 ``python -m reports.publish``             run the commands and write ``reports/published``
 ``python -m reports.publish NAME...``     only these; some are slow and run only when named
@@ -63,13 +63,13 @@ ENTRIES = (
     ),
     Entry("zoo-spatten", ("zoo", "--arch", "spatten")),
     Entry("bench-spatten", ("bench", "--arch", "spatten"), by_name=True),
-    Entry("rivals-spatten", ("rivals", "--arch", "spatten"), by_name=True),
+    Entry("rivals-spatten-1-8", ("rivals", "--arch", "spatten-1-8"), by_name=True),
     Entry("verify-tiny", ("verify", "--arch", "tiny"), by_name=True),
 )
 
 
-def make(entry: Entry) -> Data:
-    """Run the command and return what is committed of its JSON.
+def make(entry: Entry, names: Sequence[str] = ()) -> Data:
+    """Run the command and return what is committed of its JSON. ``names``: further words, such as the rows wanted.
 
     Raises:
         UserError: the command fails.
@@ -79,7 +79,7 @@ def make(entry: Entry) -> Data:
         apart = {"run": ["--no-store"], "verify": []}.get(entry.kind, ["-o", place])
         said = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-            code = cli.main([*entry.words, *apart, "--json", str(file)])
+            code = cli.main([*entry.words, *names, *apart, "--json", str(file)])
         if code or not file.is_file():
             raise UserError(f"{entry.name}: '{shlex.join(('accel', *entry.words))}' failed: {said.getvalue().strip()}")
         return committed(json.loads(file.read_text(encoding="utf-8")), entry.kind)
@@ -124,15 +124,18 @@ def differences(was: Any, now: Any, where: str = "") -> Iterator[str]:
         yield f"{where}: published {was!r}, now {now!r}"
 
 
-def check(entry: Entry) -> list[str]:
-    """What the code no longer reproduces of a committed file.
+def check(entry: Entry, names: Sequence[str] = ()) -> list[str]:
+    """What the code no longer reproduces of a committed file. ``names``: of these rows only.
 
     Raises:
         UserError: it is not there, or the command fails.
     """
     if not entry.path.is_file():
         raise UserError(f"{entry.name}: not published yet; '{COMMAND} {entry.name}' does it")
-    return list(differences(json.loads(entry.path.read_text(encoding="utf-8")), make(entry)))
+    was, now = json.loads(entry.path.read_text(encoding="utf-8")), make(entry, names)
+    if names:
+        was, now = ({row["name"]: row for row in data["rows"] if row["name"] in names} for data in (was, now))
+    return list(differences(was, now))
 
 
 def sources() -> list[Source]:

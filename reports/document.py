@@ -70,7 +70,10 @@ def number(value: float | None, digits: int = 3) -> Cell:
 
 def times(value: float | None) -> Cell:
     """A ratio such as ``23.9 ×``."""
-    return Cell("–") if value is None else Cell(f"{value:,.3g} ×" if value < 1000 else f"{value:,.0f} ×", float(value))
+    if value is None:
+        return Cell("–")
+    shown = f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:,.0f}"
+    return Cell(f"{shown} ×", float(value))
 
 
 def percent(value: float | None) -> Cell:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -56,16 +57,20 @@ _STYLE: Any = {
 class Canvas:
     """A figure being drawn. Use as a context: matplotlib's settings are those of the reports inside it only."""
 
-    def __init__(self, name: str, height_in: float, rows: int = 1, columns: int = 1, width_in: float = WIDTH_in):
-        """``name`` begins every id in the SVG, so that several figures may stand in one page."""
+    def __init__(self, name: str, height_in: float, rows: int = 1, columns: int = 1, heights: Sequence[float] = ()):
+        """``name`` begins every id in the SVG, so that several figures may stand in one page; ``heights``: of the rows,
+        relative to each other.
+        """
         self.name = name
         self._context = rc_context(_STYLE)
-        self._size, self._grid = (width_in, height_in), (rows, columns)
+        self._size, self._grid, self._heights = (WIDTH_in, height_in), (rows, columns), list(heights) or None
 
     def __enter__(self) -> "Canvas":
         self._context.__enter__()
         self.figure = Figure(figsize=self._size, layout="constrained")
-        self.all_axes: list[Axes] = list(self.figure.subplots(*self._grid, squeeze=False).flat)
+        self.all_axes: list[Axes] = list(
+            self.figure.subplots(*self._grid, squeeze=False, height_ratios=self._heights).flat
+        )
         self.axes = self.all_axes[0]
         return self
 

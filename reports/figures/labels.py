@@ -11,6 +11,11 @@ _LETTER_pt, _LINE_pt, _AWAY_pt = 0.62 * SMALL_pt, 1.25 * SMALL_pt, 7.0
 _PLACES = ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (1, 2), (1, -2), (-1, 2), (-1, -2))
 
 
+def short(value: float) -> str:
+    """Three digits, thousands apart, no exponent for what is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def plain_logarithmic(axes: Axes, *which: str) -> None:
     """Ticks as 0.1, 1, 1,000; none between."""
     for name in which:

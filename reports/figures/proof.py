@@ -22,10 +22,12 @@ def proof(report: Report, name: str = NAME) -> str:
         for at, tally in enumerate(found.values()):
             wrong = tally["values"] + tally["cycles"]
             axes.barh(at, tally["transfers"], height=0.62, color=light("bad" if wrong else "ours"))
-            said = "none" if not tally["transfers"] else "0 differ" if not wrong else f"{tally['values']:,} values, {tally['cycles']:,} cycles differ"
-            axes.annotate(said if not tally["transfers"] else f"{tally['transfers']:,}: {said}", (max(tally["transfers"], 1), at), (4, 0),
-                          textcoords="offset points", va="center", fontsize=SMALL_pt,
-                          color=light("bad" if wrong else "ink"))  # fmt: skip
+            said = "none"
+            if tally["transfers"]:
+                differ = f"{tally['values']:,} values, {tally['cycles']:,} cycles differ" if wrong else "0 differ"
+                said = f"{tally['transfers']:,}: {differ}"
+            axes.annotate(said, (max(tally["transfers"], 1), at), (4, 0), textcoords="offset points", va="center",
+                          fontsize=SMALL_pt, color=light("bad" if wrong else "ink"))  # fmt: skip
         axes.set_yticks(range(len(found)), list(found))
         axes.set_ylim(len(found) - 0.4, -0.6)
         axes.set_xscale("log")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.figures.canvas import Canvas, SMALL_pt
-from reports.figures.labels import plain_logarithmic
+from reports.figures.labels import plain_logarithmic, short
 from reports.palette import light
 
 Row = dict[str, Any]
@@ -18,6 +18,7 @@ LABELS = {
     "published": ("fourth", "v", "published beside published"),
 }
 """Label of a row -> colour, mark, what it is called."""
+_UNITS = {"x": "×", "mm2": "mm²", "GOP/s/mm2": "GOP/s/mm²"}
 _WIDEST = 30.0
 
 
@@ -25,13 +26,22 @@ def number(value: float | None, unit: str = "") -> str:
     """Three digits with the unit, or a dash."""
     if value is None:
         return "–"
-    said = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{said} {unit}".strip()
+    return f"{short(value)} {_UNITS.get(unit, unit)}".strip()
+
+
+def is_evidence(row: Row) -> bool:
+    """Whether a ratio near 1 says anything: not where the number was fixed by calibration."""
+    return bool(row.get("evidence", row["label"] != "calibrated"))
 
 
 def reproduction(rows: Sequence[Row], name: str = NAME) -> str:
-    """The figure. ``rows``: figure, unit, published, ours, ratio, label (``ours`` and ``ratio`` may be None)."""
-    ratios = [row["ratio"] for row in rows if row.get("ratio")]
+    """The figure of the rows that have a ratio.
+
+    ``rows``: figure, unit, published, ours, ratio, label, and ``evidence``, which is false where ours was made to fit;
+    those are hollow.
+    """
+    rows = [row for row in rows if row.get("ratio")]
+    ratios = [row["ratio"] for row in rows]
     low = max(1 / _WIDEST, min([0.45, *ratios]) / 1.15)
     high = min(_WIDEST, max([2.2, *ratios]) * 1.15)
     with Canvas(name, 0.9 + 0.235 * len(rows)) as canvas:
@@ -44,14 +54,12 @@ def reproduction(rows: Sequence[Row], name: str = NAME) -> str:
             said = f"{number(row['published'])} → {number(row['ours'], row['unit'])}"
             axes.annotate(said, (1, at), (6, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                           va="center", fontsize=SMALL_pt)  # fmt: skip
-            if not row.get("ratio"):
-                axes.annotate("not measured", (1, at), (4, 0), textcoords="offset points", va="center",
-                              fontsize=SMALL_pt, color=light("muted"))  # fmt: skip
-                continue
             shown = min(max(row["ratio"], low), high)
             axes.plot([1, shown], [at, at], color=light(colour), linewidth=1.2)
-            axes.plot(shown, at, mark, color=light(colour), markersize=5.5,
-                      label=None if called in seen else called)  # fmt: skip
+            axes.plot(shown, at, mark, markersize=5.5, markeredgecolor=light(colour),
+                      markerfacecolor=light(colour if is_evidence(row) else "paper"))  # fmt: skip
+            if called not in seen:
+                axes.plot([], [], mark, color=light(colour), markersize=5.5, label=called)
             seen.add(called)
         axes.set_xscale("log")
         axes.set_xlim(low, high)
@@ -62,7 +70,7 @@ def reproduction(rows: Sequence[Row], name: str = NAME) -> str:
         axes.grid(axis="x")
         axes.set_xlabel("ours / published")
         if seen:
-            canvas.figure.legend(loc="outside upper right", ncols=len(seen), handletextpad=0.2)
+            canvas.figure.legend(loc="outside upper left", ncols=3, handletextpad=0.2)
         near = sum(NEAR[0] <= ratio <= NEAR[1] for ratio in ratios)
         return canvas.svg(
             "Published figures reproduced",

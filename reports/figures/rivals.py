@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports.figures.canvas import Canvas, EDGE_pt, SMALL_pt
+from reports.figures.labels import plain_logarithmic, short
 from reports.figures.reduction import geometric_mean
 from reports.page import prefix_of
 from reports.palette import light
 
 Row = dict[str, Any]
 NAME = "rivals"
+_WIDE = 25  # times the least: bars would not show it, so points on a logarithmic axis
 OURS = ("spatten", "engine", "accel")
 METRICS = {
     "gops_dense_equivalent": ("dense-equivalent throughput", "OP/s", 1e9, "more is better"),
@@ -45,9 +47,9 @@ def means(rows: Sequence[Row], key: str) -> dict[str, float]:
 def rivals(rows: Sequence[Row], name: str = NAME) -> str:
     """The figure. ``rows``: machine, setting, workload and the keys of ``METRICS``, which may be lacking."""
     settings = list(dict.fromkeys(row["setting"] for row in rows))
-    most = max(len({row["machine"] for row in rows if row["setting"] == setting}) for setting in settings)
+    heights = [0.75 + 0.2 * len({row["machine"] for row in rows if row["setting"] == one}) for one in settings]
     said = []
-    with Canvas(name, len(settings) * (0.75 + 0.235 * most), len(settings), len(METRICS)) as canvas:
+    with Canvas(name, sum(heights), len(settings), len(METRICS), heights) as canvas:
         for line, setting in enumerate(settings):
             chosen = [row for row in rows if row["setting"] == setting]
             machines = list(dict.fromkeys(row["machine"] for row in chosen))
@@ -56,20 +58,31 @@ def rivals(rows: Sequence[Row], name: str = NAME) -> str:
                 values = {name: value * one for name, value in means(chosen, key).items()}
                 step, prefix = prefix_of(max(values.values(), default=1.0) / 3)
                 prefix = prefix.replace("u", "µ")
+                wide = bool(values) and max(values.values()) > _WIDE * min(values.values())
                 for place, machine in enumerate(machines):
                     value = values.get(machine)
                     if value is None:
                         continue
                     fill, edge = ("ours", "ours") if is_ours(machine) else ("other-soft", "other")
-                    axes.barh(place, value / step, height=0.66, facecolor=light(fill), edgecolor=light(edge),
-                              linewidth=EDGE_pt)  # fmt: skip
-                    axes.annotate(f"{value / step:,.3g}", (value / step, place), (3, 0), textcoords="offset points",
+                    if wide:
+                        axes.plot([1e-9, value / step], [place, place], color=light("line"), linewidth=1)
+                        axes.plot(value / step, place, "o", markersize=5.5, color=light(edge))
+                    else:
+                        axes.barh(place, value / step, height=0.66, facecolor=light(fill), edgecolor=light(edge),
+                                  linewidth=EDGE_pt)  # fmt: skip
+                    axes.annotate(short(value / step), (value / step, place), (3, 0), textcoords="offset points",
                                   va="center", fontsize=SMALL_pt,
                                   fontweight="bold" if is_ours(machine) else "normal")  # fmt: skip
-                    said.append(f"{setting}, {machine}, {title}: {value / step:,.3g} {prefix}{unit}")
+                    said.append(f"{setting}, {machine}, {title}: {short(value / step)} {prefix}{unit}")
                 axes.set_yticks(range(len(machines)), machines if at == 0 else [""] * len(machines))
                 axes.set_ylim(len(machines) - 0.4, -0.6)
-                axes.set_xlim(0, max(values.values(), default=step) / step * 1.28)
+                largest, least = (chosen_of(values.values(), default=step) / step for chosen_of in (max, min))
+                if wide:
+                    axes.set_xscale("log")
+                    axes.set_xlim(least / 2, largest * 8)
+                    plain_logarithmic(axes, "x")
+                else:
+                    axes.set_xlim(0, largest * 1.32)
                 axes.grid(axis="x")
                 axes.set_xlabel(f"{title}, {prefix}{unit}\n({better})")
                 if at == 0:

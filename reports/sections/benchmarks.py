@@ -6,7 +6,7 @@ from typing import Any
 from reports.document import Cell, Column, Figure, Row, Section, Table, capitalised, number, text, times
 from reports.figures.energy import energy
 from reports.figures.reduction import geometric_mean, reduction
-from reports.figures.reproduction import NEAR, reproduction
+from reports.figures.reproduction import NEAR, is_evidence, reproduction
 from reports.figures.reproduction import number as with_unit
 from reports.sources import Source
 
@@ -72,12 +72,12 @@ def section(sources: Sequence[Source]) -> Section | None:
         rows = [(f"rows/{at}", row) for at, row in enumerate(source.data["rows"])]
         key = next((name for name in REPRODUCTION_KEYS if source.data.get(name)), "")
         published = source.data[key] if key else []
-        if published:
+        if any(row.get("ratio") for row in published):
             text_.append(_summary(published))
             parts.append(
                 Figure(f"reproduction{suffix}", reproduction(published, f"reproduction{suffix}"),
                        f"Published figures and ours, {source.label}. "
-                       f"Shaded: {NEAR[0]} to {NEAR[1]}. Right: published → ours. {LABELS_TEXT}", (source.name,))
+                       f"Shaded: {NEAR[0]} to {NEAR[1]}; hollow: calibrated to fit. Right: published → ours.  {LABELS_TEXT}", (source.name,))
             )  # fmt: skip
             parts.append(
                 reproduction_table(f"reproduction{suffix}", "Published figures and ours", published, source, key)
@@ -106,10 +106,12 @@ def section(sources: Sequence[Source]) -> Section | None:
 
 def _summary(rows: Sequence[Data]) -> str:
     ratios = [row["ratio"] for row in rows if row.get("ratio")]
-    near = sum(NEAR[0] <= ratio <= NEAR[1] for ratio in ratios)
+    near = [row for row in rows if row.get("ratio") and NEAR[0] <= row["ratio"] <= NEAR[1]]
+    fixed = sum(not is_evidence(row) for row in near)
     return (
-        f"{len(rows)} published figures: {near} of ours are within {NEAR[0]} to {NEAR[1]} of them, "
-        f"{len(ratios) - near} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds "
+        f"{len(rows)} published figures: {len(near)} of ours are within {NEAR[0]} to {NEAR[1]} of them"
+        f"{f' ({fixed} of these were calibrated to be, hollow in the figure)' if fixed else ''}, "
+        f"{len(ratios) - len(near)} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds "
         "has its cause in the table."
     )
 

@@ -70,8 +70,8 @@ def rivals(rows: Sequence[Row], name: str = NAME) -> str:
                     else:
                         axes.barh(place, value / step, height=0.66, facecolor=light(fill), edgecolor=light(edge),
                                   linewidth=EDGE_pt)  # fmt: skip
-                    axes.annotate(short(value / step), (value / step, place), (3, 0), textcoords="offset points",
-                                  va="center", fontsize=SMALL_pt,
+                    axes.annotate(short(value / step), (value / step, place), (7 if wide else 3, 0),
+                                  textcoords="offset points", va="center", fontsize=SMALL_pt,
                                   fontweight="bold" if is_ours(machine) else "normal")  # fmt: skip
                     said.append(f"{setting}, {machine}, {title}: {short(value / step)} {prefix}{unit}")
                 axes.set_yticks(range(len(machines)), machines if at == 0 else [""] * len(machines))

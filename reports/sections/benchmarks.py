@@ -73,12 +73,14 @@ def section(sources: Sequence[Source]) -> Section | None:
         key = next((name for name in REPRODUCTION_KEYS if source.data.get(name)), "")
         published = source.data[key] if key else []
         if any(row.get("ratio") for row in published):
+            caption = (
+                f"Published figures and ours, {source.label}. Shaded: {NEAR[0]} to {NEAR[1]}; hollow: calibrated to "
+                f"fit. Right: published → ours. What could not be measured is in the table. {LABELS_TEXT}"
+            )
+            svg = reproduction(published, f"reproduction{suffix}")
+            parts.append(Figure(f"reproduction{suffix}", svg, caption, (source.name,)))
+        if published:
             text_.append(_summary(published))
-            parts.append(
-                Figure(f"reproduction{suffix}", reproduction(published, f"reproduction{suffix}"),
-                       f"Published figures and ours, {source.label}. "
-                       f"Shaded: {NEAR[0]} to {NEAR[1]}; hollow: calibrated to fit. Right: published → ours.  {LABELS_TEXT}", (source.name,))
-            )  # fmt: skip
             parts.append(
                 reproduction_table(f"reproduction{suffix}", "Published figures and ours", published, source, key)
             )
@@ -111,8 +113,8 @@ def _summary(rows: Sequence[Data]) -> str:
     return (
         f"{len(rows)} published figures: {len(near)} of ours are within {NEAR[0]} to {NEAR[1]} of them"
         f"{f' ({fixed} of these were calibrated to be, hollow in the figure)' if fixed else ''}, "
-        f"{len(ratios) - len(near)} are not, {len(rows) - len(ratios)} could not be measured; each of the last two kinds "
-        "has its cause in the table."
+        f"{len(ratios) - len(near)} are not, {len(rows) - len(ratios)} could not be measured; each of the last two "
+        "kinds has its cause in the table."
     )
 
 

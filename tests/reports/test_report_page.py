@@ -116,6 +116,8 @@ def test_benchmarks_of_either_form(every_source: list[Source]) -> None:
         for data in (bench.data, other)
     ]
     assert texts[0] == texts[1]
+    assert "6 published figures: 3 of ours are within 0.9 to 1.1 of them (2 of these were calibrated to be" in texts[0]
+    assert "1 could not be measured" in texts[0]
 
 
 def test_differences_are_not_hidden(every_source: list[Source]) -> None:

@@ -3,6 +3,7 @@
 ``python -m reports.publish``             run the commands and write ``reports/published``
 ``python -m reports.publish NAME...``     only these; some are slow and run only when named
 ``python -m reports.publish --check``     run them again and say what is no longer so (exit code 1)
+``python -m reports.publish --page``      run nothing, only write the page of their tables anew
 """
 
 import argparse
@@ -171,10 +172,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Publish results, or check that they are still so.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is published")
     args = parser.parse_args(argv)
     wrong = 0
     try:
-        for entry in _chosen(args.names, args.check):
+        for entry in [] if args.page else _chosen(args.names, args.check):
             if args.check:
                 found = check(entry)
                 print(f"{entry.name}: {'as published' if not found else f'{len(found)} differences'}", flush=True)

@@ -10,6 +10,8 @@ def markdown(made: Document, figures: bool = True) -> str:
     """The whole document. ``figures``: with links to them, which lie beside it then."""
     lines = [f"# {made.title}", "", made.lead, "", f"`{made.command}`, code {made.code_version}."]
     for section in made.sections:
+        if not (figures or section.text or len(section.figures) < len(section.parts)):
+            continue  # it would be empty
         lines += ["", *_section(section, figures)]
     lines += ["", "## Where the numbers come from", ""]
     for source in made.sources:

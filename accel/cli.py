@@ -28,7 +28,6 @@ EXTRA_OF = {
     "gguf": "nets",
     "tokenizers": "nets",
     "mwparserfromhell": "nets",
-    "matplotlib": "plots",
 }
 """Optional package -> the extra of the project that brings it."""
 

@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"verify: {error}") from error
     taken = time.perf_counter() - start
     if args.json:
-        _write_json(args, report, taken)
+        _write_json(args, arch, report, taken)
     if args.json != "-":
         _print(args, arch, changes, report, taken)
         if wave:
@@ -141,14 +141,17 @@ def _rates(report: "Report") -> dict[str, float]:
     }
 
 
-def _write_json(args: argparse.Namespace, report: "Report", taken_s: float) -> None:
+def _write_json(args: argparse.Namespace, arch: "Arch", report: "Report", taken_s: float) -> None:
     import sys
 
     from accel.session import code_version
 
     made: dict[str, Any] = {
-        "version": code_version(),
-        "arch": args.arch,
+        "format": 1,
+        "kind": "verify",
+        "command": _command(args),
+        "code_version": code_version(),
+        "arch": arch.model_dump(mode="json"),
         "set": args.set,
         "seed": args.seed,
         "memory": args.memory,
@@ -170,6 +173,23 @@ def _write_json(args: argparse.Namespace, report: "Report", taken_s: float) -> N
         sys.stdout.write(text)
         return
     write_whole(Path(args.json), text)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that repeats it: all that differs from the defaults, and always the machine."""
+    words = ["accel", "verify"]
+    for action in args.parser._actions:
+        if not action.option_strings or action.dest in ("help", "json", "waves"):
+            continue
+        value = getattr(args, action.dest)
+        if value == action.default and action.dest != "arch":
+            continue
+        if value is True:
+            words.append(action.option_strings[-1])
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            words += [action.option_strings[-1], str(item)]
+    return shlex.join(words)
 
 
 def _print(args: argparse.Namespace, arch: "Arch", changes: dict, report: "Report", taken_s: float) -> None:

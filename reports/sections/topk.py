@@ -1,0 +1,69 @@
+"""Top-k engines beside each other: cycles and, where synthesised, cells."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from reports.document import Column, Figure, Row, Section, Table, capitalised, number, text
+from reports.figures.topk import topk
+from reports.sections.benchmarks import reproduction_table
+from reports.sources import Source
+
+NUMBERS = (
+    ("lanes", Column("lanes")),
+    ("n", Column("elements")),
+    ("kept", Column("kept")),
+    ("cycles_mean", Column("mean", "cycles")),
+    ("cycles_p99", Column("99 of 100", "cycles")),
+    ("cycles_worst", Column("worst", "cycles")),
+    ("interval_cycles", Column("interval", "cycles")),
+    ("energy_pJ", Column("energy", "pJ")),
+    ("cells", Column("cells")),
+)
+_DRAWN = {"engine", "lanes", "n", "cycles_mean"}
+
+
+def section(sources: Sequence[Source]) -> Section | None:
+    """The section; None without top-k engines."""
+    found = [source for source in sources if source.kind == "topk"]
+    if not found:
+        return None
+    parts: list[Figure | Table] = []
+    for at, source in enumerate(found):
+        suffix = "" if len(found) == 1 else f"-{at + 1}"
+        rows = [{**row, "n": row.get("n", row.get("keys"))} for row in source.data["rows"]]
+        drawn = _slowest([row for row in rows if row.keys() >= _DRAWN and row["cycles_mean"] is not None])
+        if drawn:
+            caption = (
+                "Cycles of one selection over the number of elements; dashed: the worst that was found. Where several "
+                "numbers of elements to keep were tried, the one with the largest mean is drawn."
+            )
+            parts.append(Figure(f"topk{suffix}", topk(drawn, f"topk{suffix}"), caption, (source.name,)))
+        shown = [(key, column) for key, column in NUMBERS if any(key in row for row in rows)]
+        made = tuple(
+            Row(
+                (text(row.get("engine", "")), *(number(row.get(key)) for key, _ in shown)),
+                source.name,
+                f"rows/{place}",
+                row.get("command", source.command),
+            )
+            for place, row in enumerate(rows)
+        )
+        columns = (Column("engine", is_number=False), *(column for _, column in shown))
+        parts.append(Table(f"topk{suffix}", capitalised(source.label), columns, made))
+        if published := source.data.get("figures"):
+            parts.append(
+                reproduction_table(
+                    f"topk-published{suffix}", "Engines beside published ones", published, source, "figures"
+                )
+            )
+    return Section("topk", "Top-k engines", (), tuple(parts))
+
+
+def _slowest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per engine, lanes and length."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = (row["engine"], row["lanes"], row["n"])
+        if key not in found or row["cycles_mean"] > found[key]["cycles_mean"]:
+            found[key] = row
+    return list(found.values())

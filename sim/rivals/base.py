@@ -1,0 +1,326 @@
+"""The interface of all machines in the comparison, and how the time of one is put together.
+
+A machine works on :class:`Work` items: the query rows of one head (or of the query heads that share a K/V head) and
+their keys. It computes a real selection and a real output (:meth:`Rival.select_and_run`) and says what that costs in
+its own dataflow (:meth:`Rival.cost`). :func:`measure` is the same for all: rows flow through the machine's stages, the
+memory moves the machine's streams beside that, and the longer of the two is the time, behind the first tensor's fetch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accel.errors import UserError
+from accel.memory import MemorySpec, load_memory
+from sim.rivals._attention import Mask, Real, dense_output, pipeline_cycles
+from sim.rivals._memory import MemoryUse, Stream, memory_use
+
+Label = Literal["published", "derived", "calibrated", "memory", "assumed"]
+WIDEST_BITS = 32
+
+
+class Constant(NamedTuple):
+    """Where a number of a configuration comes from. ``memory``: recalled, not looked up; ``assumed``: our choice."""
+
+    source: str
+    label: Label
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every machine has.
+
+    Attributes:
+        multipliers: of the exact arithmetic (QK and PV together); predictors and hashes have their own.
+        clock_MHz: of the machine.
+        bits: width of Q, K, V and outputs.
+        memory, channels: preset of the command-level memory. 0 channels: the machine's own publication has its tensors
+            on chip, so traffic is counted but takes no time.
+        bandwidth_GBps: a data sheet's bandwidth instead of the command-level model.
+    """
+
+    multipliers: int
+    clock_MHz: float = 1000.0
+    bits: int = 12
+    memory: str = "hbm2"
+    channels: int = 2
+    bandwidth_GBps: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least("multipliers", self.multipliers, 1)
+        above("clock_MHz", self.clock_MHz, 0)
+        between("bits", self.bits, 2, WIDEST_BITS)
+        at_least("channels", self.channels, 0)
+        if self.bandwidth_GBps is not None:
+            above("bandwidth_GBps", self.bandwidth_GBps, 0)
+        self.spec  # noqa: B018  refuses an unknown memory now
+
+    @property
+    def spec(self) -> MemorySpec:
+        """The memory; that of a machine without one is a single channel, for counting."""
+        return load_memory(self.memory).with_channels(max(1, self.channels))
+
+    @property
+    def half(self) -> float:
+        """Multipliers of one of the two arrays."""
+        return self.multipliers / 2
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Refuse a parameter below ``least``."""
+    if not value >= least:
+        raise UserError(f"rival: {name} = {value}: must be {least:g} or more")
+
+
+def above(name: str, value: float, limit: float) -> None:
+    """Refuse a parameter at or below ``limit``."""
+    if not value > limit:
+        raise UserError(f"rival: {name} = {value}: must be above {limit:g}")
+
+
+def between(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a parameter outside a closed range."""
+    if not least <= value <= most:
+        raise UserError(f"rival: {name} = {value}: must be {least:g} to {most:g}")
+
+
+class Work(NamedTuple):
+    """Query rows that share keys: ``q`` float (rows, d), ``k``, ``v`` float (keys, d).
+
+    ``seen`` int64 (rows,): each row sees the first so many keys. ``decode``: the newest key came with these rows, so
+    nothing that was prepared for the older keys is complete.
+    """
+
+    q: NDArray
+    k: NDArray
+    v: NDArray
+    seen: NDArray[np.int64]
+    layer: int = 0
+    head: int = 0
+    decode: bool = False
+
+    @property
+    def pairs(self) -> int:
+        """Query-key pairs that dense attention computes."""
+        return int(self.seen.sum())
+
+    @property
+    def dense_operations(self) -> int:
+        """Multiplications and additions of dense attention: 4 d for each pair."""
+        return 4 * self.pairs * self.q.shape[1]
+
+
+def work_of(q: NDArray, k: NDArray, v: NDArray, seen: NDArray | None = None, **more: int) -> Work:
+    """Checked work; ``seen`` defaults to all keys.
+
+    Raises:
+        UserError: shapes that do not belong together, or a row that sees no key or more than there are.
+    """
+    if q.ndim != 2 or k.ndim != 2 or k.shape != v.shape or q.shape[1] != k.shape[1] or not len(q):
+        raise UserError(f"rival: q {q.shape}, k {k.shape}, v {v.shape}: expected (rows, d), (keys, d), (keys, d)")
+    prefix = np.full(len(q), len(k), np.int64) if seen is None else np.asarray(seen, np.int64)
+    if prefix.shape != (len(q),) or prefix.min() < 1 or prefix.max() > len(k):
+        raise UserError(f"rival: seen has to hold 1 to {len(k)} keys for each of the {len(q)} rows")
+    return Work(q, k, v, prefix, **more)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``output`` (rows, d); ``keys``, ``values`` (rows, keys): exact dot products made and V rows used.
+
+    ``detail`` holds what the dataflow's timing needs beside these.
+    """
+
+    output: Real
+    keys: Mask
+    values: Mask
+    detail: Mapping[str, NDArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``stages``: cycles of each row in each stage, in order; ``streams`` in the order of the fetches.
+
+    ``events``: counts for the energy, by name: ``mac_<bits>``, ``add_32``, ``compare_12``, ``exponential``,
+    ``reciprocal``, ``normalisation``, ``sram_read_bytes``, ``sram_write_bytes``.
+    """
+
+    stages: Mapping[str, NDArray[np.float64]]
+    streams: Sequence[Stream]
+    events: Mapping[str, float]
+
+
+class Rival(ABC):
+    """A machine of a given configuration. Subclasses are called ``Machine``, one per file.
+
+    Class attributes: ``TITLE``; ``VARIANTS``, configurations by name, the first is the published default;
+    ``CONSTANTS``, the source of each parameter; ``SWEEP``, changes of the default that trade quality for work, loosest
+    first; ``NOTE``, what its time leaves out.
+    """
+
+    TITLE: ClassVar[str]
+    VARIANTS: ClassVar[Mapping[str, Config]]
+    CONSTANTS: ClassVar[Mapping[str, Constant]]
+    SWEEP: ClassVar[tuple[Mapping[str, float], ...]] = ({},)
+    NOTE: ClassVar[str] = ""
+
+    def __init__(self, config: Config) -> None:
+        wanted = type(next(iter(self.VARIANTS.values())))
+        if not isinstance(config, wanted):
+            raise UserError(f"rival {self.name()}: its configuration is a {wanted.__module__}.{wanted.__name__}")
+        self.config = config
+
+    @classmethod
+    def name(cls) -> str:
+        """Name of the file."""
+        return cls.__module__.rpartition(".")[2]
+
+    @abstractmethod
+    def select_and_run(
+        self, q: NDArray, k: NDArray, v: NDArray, seen: NDArray[np.int64], learned: float | None = None
+    ) -> Selection:
+        """Selection and output for the rows of one :class:`Work`; ``learned`` is what :meth:`learn` returned."""
+
+    @abstractmethod
+    def cost(self, work: Work, selection: Selection) -> Cost:
+        """What that took in the machine's dataflow."""
+
+    def learn(self, q: NDArray, k: NDArray, seen: NDArray[np.int64]) -> float | None:
+        """A threshold fitted to example rows, for machines that learn one; else None."""
+        return None
+
+    def events(self, work: Work, selection: Selection, fetched_keys: float | None = None) -> dict[str, float]:
+        """What every machine does for its selection: exact products, exponentials, normalised outputs, SRAM traffic.
+
+        ``fetched_keys``: keys and values written to SRAM (default: all of the work's).
+        """
+        rows, dim = work.q.shape
+        keys, values = float(selection.keys.sum()), float(selection.values.sum())
+        byte = dim * self.config.bits / 8
+        loaded = 2 * len(work.k) if fetched_keys is None else fetched_keys
+        return {
+            f"mac_{self.config.bits}": (keys + values) * dim,
+            "exponential": keys,
+            "reciprocal": rows,
+            "normalisation": rows * dim,
+            "sram_read_bytes": (keys + values) * byte,
+            "sram_write_bytes": loaded * byte,
+        }
+
+    def operands(self, work: Work) -> dict[str, Stream]:
+        """Q, K, V and output, each moved once, at the machine's width."""
+        atom, byte = self.config.spec.access_bytes, self.config.bits / 8
+        tensors = {"q": work.q, "k": work.k, "v": work.v, "output": work.q}
+        return {n: Stream(n, np.arange(a := int(-(-x.size * byte // atom))), a, int(x.size * byte), n == "output")
+                for n, x in tensors.items()}  # fmt: skip
+
+
+def array_cycles(count: NDArray, dim: int, multipliers: float) -> NDArray[np.float64]:
+    """Cycles of ``count`` dot products (or weighted rows) of ``dim`` numbers; the array is divided without loss."""
+    return np.ceil(np.asarray(count, np.float64) * dim / multipliers)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a machine needed for a list of work. ``bound``: ``dram``, or the stage with the most cycles.
+
+    ``output_error``: RMS of the difference from float64 attention over RMS of that, mean over the work items.
+    """
+
+    queries: int
+    cycles: float
+    compute_cycles: float
+    dram_cycles: float
+    stage_cycles: Mapping[str, float]
+    bound: str
+    latency_s: float
+    gops_dense_equivalent: float
+    dram: MemoryUse
+    useful_bytes: int
+    events: Mapping[str, float]
+    kept_keys_share: float
+    kept_values_share: float
+    output_error: float
+
+    @property
+    def dram_bytes(self) -> int:
+        """Read and written, in whole accesses."""
+        return self.dram.read_bytes + self.dram.write_bytes
+
+
+def relative_error(output: NDArray, exact: NDArray) -> float:
+    """RMS of the difference over RMS of the exact result."""
+    return float(np.linalg.norm(output - exact) / np.linalg.norm(exact))
+
+
+def select_all(rival: Rival, works: Sequence[Work]) -> list[Selection]:
+    """Selections of a list of work. A threshold that is learned is learned from every fourth row of the same work."""
+    return [
+        rival.select_and_run(
+            w.q, w.k, w.v, w.seen, rival.learn(w.q[:: 4 if len(w.q) >= 32 else 1], w.k, w.seen[:: 4 if len(w.q) >= 32 else 1])
+        )
+        for w in works
+    ]
+
+
+def measure(rival: Rival, works: Sequence[Work], selections: Sequence[Selection]) -> Measured:
+    """Time, traffic and error of selections that were made before.
+
+    Raises:
+        UserError: no work, or none that fits the machine.
+    """
+    if not works:
+        raise UserError("rival: no work")
+    config = rival.config
+    costs = [rival.cost(work, selection) for work, selection in zip(works, selections, strict=True)]
+    names = list(costs[0].stages)
+    stages = np.concatenate([np.stack([cost.stages[name] for name in names]) for cost in costs], axis=1)
+    compute = float(pipeline_cycles(np.ascontiguousarray(stages, np.float64)))
+    dram = memory_use(config.spec, [stream for cost in costs for stream in cost.streams])
+    first = memory_use(config.spec, costs[0].streams[:2])
+    dram_cycles, lead = (_memory_cycles(config, use) for use in (dram, first))
+    cycles = lead + max(compute, dram_cycles - lead)
+    totals = dict(zip(names, stages.sum(axis=1).tolist(), strict=True))
+    latency_s = cycles / (config.clock_MHz * 1e6)
+    events: dict[str, float] = {}
+    for cost in costs:
+        for name, count in cost.events.items():
+            events[name] = events.get(name, 0.0) + float(count)
+    pairs = sum(work.pairs for work in works)
+    errors = [
+        relative_error(done.output, dense_output(w.q, w.k, w.v, w.seen))
+        for w, done in zip(works, selections, strict=True)
+    ]
+    return Measured(
+        queries=sum(len(work.q) for work in works),
+        cycles=cycles,
+        compute_cycles=compute,
+        dram_cycles=dram_cycles,
+        stage_cycles=totals,
+        bound="dram" if dram_cycles > compute else max(totals, key=lambda name: totals[name]),
+        latency_s=latency_s,
+        gops_dense_equivalent=sum(work.dense_operations for work in works) / latency_s / 1e9,
+        dram=dram,
+        useful_bytes=sum(stream.useful_bytes for cost in costs for stream in cost.streams),
+        events=events,
+        kept_keys_share=sum(int(done.keys.sum()) for done in selections) / pairs,
+        kept_values_share=sum(int(done.values.sum()) for done in selections) / pairs,
+        output_error=float(np.mean(errors)),
+    )
+
+
+def _memory_cycles(config: Config, use: MemoryUse) -> float:
+    if config.bandwidth_GBps is not None:
+        return (use.read_bytes + use.write_bytes) / config.bandwidth_GBps * config.clock_MHz / 1e3
+    if not config.channels:
+        return 0.0
+    return use.ticks * config.spec.tCK_ps * config.clock_MHz / 1e6
+
+
+def describe(config: Config) -> dict[str, object]:
+    """The configuration as a report prints it."""
+    return {item.name: getattr(config, item.name) for item in fields(config)}

@@ -129,7 +129,9 @@ class Machine(Rival):
         "a3-aggressive": A3Config(128, search_share=0.125, post_threshold=0.1),
     }
     CONSTANTS: ClassVar[Mapping[str, Constant]] = {
-        "multipliers": Constant("comparison table of SpAtten (HPCA 2021): 128 = 64 dot product + 64 output", "published"),
+        "multipliers": Constant(
+            "comparison table of SpAtten (HPCA 2021): 128 = 64 dot product + 64 output", "published"
+        ),
         "clock_MHz": Constant("comparison table of SpAtten: 1 GHz", "published"),
         "channels": Constant("comparison table of SpAtten: 64 GB/s", "published"),
         "bits": Constant("9-bit fixed point", "memory"),
@@ -137,7 +139,9 @@ class Machine(Rival):
         "post_threshold": Constant("5 % (conservative) and 10 % (aggressive) of the best weight", "memory"),
         "scan_lanes": Constant("16 greedy scores per cycle", "memory"),
         "overhead_cycles": Constant("base throughput of one query per n + 9 cycles", "memory"),
-        "sort_lanes": Constant("own setting: sorting is not on the machine (published); 16 columns in iso settings", "assumed"),
+        "sort_lanes": Constant(
+            "own setting: sorting is not on the machine (published); 16 columns in iso settings", "assumed"
+        ),
     }
     SWEEP = (
         {"search_share": 0.0, "post_threshold": 0.0}, {"search_share": 1.0, "post_threshold": 0.02},

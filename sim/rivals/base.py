@@ -261,7 +261,11 @@ def select_all(rival: Rival, works: Sequence[Work]) -> list[Selection]:
     """Selections of a list of work. A threshold that is learned is learned from every fourth row of the same work."""
     return [
         rival.select_and_run(
-            w.q, w.k, w.v, w.seen, rival.learn(w.q[:: 4 if len(w.q) >= 32 else 1], w.k, w.seen[:: 4 if len(w.q) >= 32 else 1])
+            w.q,
+            w.k,
+            w.v,
+            w.seen,
+            rival.learn(w.q[:: 4 if len(w.q) >= 32 else 1], w.k, w.seen[:: 4 if len(w.q) >= 32 else 1]),
         )
         for w in works
     ]

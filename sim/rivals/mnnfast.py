@@ -45,15 +45,25 @@ class Machine(Rival):
     }
     CONSTANTS: ClassVar[Mapping[str, Constant]] = {
         "multipliers": Constant("comparison table of SpAtten (HPCA 2021): 128", "published"),
-        "clock_MHz": Constant("comparison table of SpAtten: 1 GHz (an FPGA design, taken as if it were an ASIC)", "published"),
+        "clock_MHz": Constant(
+            "comparison table of SpAtten: 1 GHz (an FPGA design, taken as if it were an ASIC)", "published"
+        ),
         "channels": Constant("comparison table of SpAtten: 64 GB/s", "published"),
-        "overlap": Constant("scores and weighted sum in turn: chosen since it gives the order of 120 GOP/s", "calibrated"),
+        "overlap": Constant(
+            "scores and weighted sum in turn: chosen since it gives the order of 120 GOP/s", "calibrated"
+        ),
         "skip_saves_time": Constant("the paper's zero skipping; the FPGA's may not, see mnnfast-lockstep", "assumed"),
         "skip_below": Constant("no figure at hand; 1 % of the denominator", "assumed"),
         "chunk_keys": Constant("own choice", "assumed"),
         "bits": Constant("own choice: as ours, so that traffic compares", "assumed"),
     }
-    SWEEP = ({"skip_below": 0.0}, {"skip_below": 0.003}, {"skip_below": 0.01}, {"skip_below": 0.03}, {"skip_below": 0.1})
+    SWEEP = (
+        {"skip_below": 0.0},
+        {"skip_below": 0.003},
+        {"skip_below": 0.01},
+        {"skip_below": 0.03},
+        {"skip_below": 0.1},
+    )
     NOTE = "embedding cache not modelled (no embeddings here)"
     config: MnnFastConfig
 

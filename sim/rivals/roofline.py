@@ -37,7 +37,9 @@ class Machine(Rival):
         "xeon-e5-2640v4": RooflineConfig(160, 2400.0, 32, bandwidth_GBps=68.3, power_W=90.0),
     }
     CONSTANTS: ClassVar[Mapping[str, Constant]] = {
-        "multipliers": Constant("TITAN Xp: 3840 FP32 lanes; Xeon E5-2640 v4: 10 cores x 2 FMA units x 8 FP32", "memory"),
+        "multipliers": Constant(
+            "TITAN Xp: 3840 FP32 lanes; Xeon E5-2640 v4: 10 cores x 2 FMA units x 8 FP32", "memory"
+        ),
         "clock_MHz": Constant("data sheets: 1582 MHz boost (12.15 TFLOP/s); 2.4 GHz base (768 GFLOP/s)", "memory"),
         "bandwidth_GBps": Constant("data sheets: 547.7 GB/s GDDR5X; 68.3 GB/s, four channels of DDR4-2133", "memory"),
         "power_W": Constant("data sheets: thermal design power 250 W and 90 W", "memory"),

@@ -9,7 +9,10 @@ import importlib
 import pkgutil
 
 from accel.errors import UserError
+from sim.rivals._measure import Measured, measure, relative_error, select_all
 from sim.rivals.base import Rival
+
+__all__ = ["Measured", "measure", "relative_error", "rival_class", "rival_names", "select_all"]
 
 
 def rival_names() -> list[str]:

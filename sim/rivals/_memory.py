@@ -55,7 +55,8 @@ def chosen_rows(name: str, rows: NDArray[np.int64], of_rows: int, row_bytes: flo
 def memory_use(spec: MemorySpec, streams: Iterable[Stream]) -> MemoryUse:
     """All streams one after the other, every request there from the start (ideal prefetch)."""
     base = read = write = 0
-    addresses, kinds = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    addresses: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    kinds: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     for stream in streams:
         addresses.append((base + stream.places) * spec.access_bytes)
         kinds.append(np.full(len(stream.places), int(stream.write)))

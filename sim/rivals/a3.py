@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sim.rivals._attention import fixed, scores, softmax, visible, with_best
 from sim.rivals._memory import whole
-from sim.rivals.base import Config, Constant, Cost, Rival, Selection, Work, above, array_cycles, at_least, between
+from sim.rivals.base import Config, Constant, Cost, Rival, Selection, Work, array_cycles, at_least, between
 
 UNIT_MULTIPLIERS = 128  # a unit: 64 for dot products, 64 for the weighted sum
 
@@ -42,7 +42,7 @@ class A3Config(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above("search_share + 1", self.search_share + 1, 0.999)
+        at_least("search_share", self.search_share, 0)
         between("post_threshold", self.post_threshold, 0, 1)
         at_least("scan_lanes", self.scan_lanes, 1)
         at_least("overhead_cycles", self.overhead_cycles, 0)
@@ -148,6 +148,7 @@ class Machine(Rival):
         {"search_share": 0.5, "post_threshold": 0.05}, {"search_share": 0.25, "post_threshold": 0.08},
         {"search_share": 0.125, "post_threshold": 0.1},
     )  # fmt: skip
+    ISO: ClassVar[Mapping[str, float | None]] = {"sort_lanes": 16}
     NOTE = "refill of the search's prefetch buffers never stalls"
     config: A3Config
 

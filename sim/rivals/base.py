@@ -1,9 +1,8 @@
-"""The interface of all machines in the comparison, and how the time of one is put together.
+"""The interface of all machines in the comparison.
 
 A machine works on :class:`Work` items: the query rows of one head (or of the query heads that share a K/V head) and
 their keys. It computes a real selection and a real output (:meth:`Rival.select_and_run`) and says what that costs in
-its own dataflow (:meth:`Rival.cost`). :func:`measure` is the same for all: rows flow through the machine's stages, the
-memory moves the machine's streams beside that, and the longer of the two is the time, behind the first tensor's fetch.
+its own dataflow (:meth:`Rival.cost`). What follows from that is the same for all: :func:`sim.rivals.measure`.
 """
 
 from abc import ABC, abstractmethod
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 
 from accel.errors import UserError
 from accel.memory import MemorySpec, load_memory
-from sim.rivals._attention import Mask, Real, dense_output, pipeline_cycles
-from sim.rivals._memory import MemoryUse, Stream, memory_use
+from sim.rivals._attention import Mask, Real
+from sim.rivals._memory import Stream
 
 Label = Literal["published", "derived", "calibrated", "memory", "assumed"]
 WIDEST_BITS = 32
@@ -114,7 +113,16 @@ class Work(NamedTuple):
         return 4 * self.pairs * self.q.shape[1]
 
 
-def work_of(q: NDArray, k: NDArray, v: NDArray, seen: NDArray | None = None, **more: int) -> Work:
+def work_of(
+    q: NDArray,
+    k: NDArray,
+    v: NDArray,
+    seen: NDArray | None = None,
+    *,
+    layer: int = 0,
+    head: int = 0,
+    decode: bool = False,
+) -> Work:
     """Checked work; ``seen`` defaults to all keys.
 
     Raises:
@@ -125,7 +133,7 @@ def work_of(q: NDArray, k: NDArray, v: NDArray, seen: NDArray | None = None, **m
     prefix = np.full(len(q), len(k), np.int64) if seen is None else np.asarray(seen, np.int64)
     if prefix.shape != (len(q),) or prefix.min() < 1 or prefix.max() > len(k):
         raise UserError(f"rival: seen has to hold 1 to {len(k)} keys for each of the {len(q)} rows")
-    return Work(q, k, v, prefix, **more)
+    return Work(q, k, v, prefix, layer, head, decode)
 
 
 @dataclass(frozen=True)
@@ -159,13 +167,14 @@ class Rival(ABC):
 
     Class attributes: ``TITLE``; ``VARIANTS``, configurations by name, the first is the published default;
     ``CONSTANTS``, the source of each parameter; ``SWEEP``, changes of the default that trade quality for work, loosest
-    first; ``NOTE``, what its time leaves out.
+    first; ``ISO``, what else changes in a comparison at equal means; ``NOTE``, what its time leaves out.
     """
 
     TITLE: ClassVar[str]
     VARIANTS: ClassVar[Mapping[str, Config]]
     CONSTANTS: ClassVar[Mapping[str, Constant]]
     SWEEP: ClassVar[tuple[Mapping[str, float], ...]] = ({},)
+    ISO: ClassVar[Mapping[str, float | None]] = {}
     NOTE: ClassVar[str] = ""
 
     def __init__(self, config: Config) -> None:
@@ -222,107 +231,6 @@ class Rival(ABC):
 def array_cycles(count: NDArray, dim: int, multipliers: float) -> NDArray[np.float64]:
     """Cycles of ``count`` dot products (or weighted rows) of ``dim`` numbers; the array is divided without loss."""
     return np.ceil(np.asarray(count, np.float64) * dim / multipliers)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a machine needed for a list of work. ``bound``: ``dram``, or the stage with the most cycles.
-
-    ``output_error``: RMS of the difference from float64 attention over RMS of that, mean over the work items.
-    """
-
-    queries: int
-    cycles: float
-    compute_cycles: float
-    dram_cycles: float
-    stage_cycles: Mapping[str, float]
-    bound: str
-    latency_s: float
-    gops_dense_equivalent: float
-    dram: MemoryUse
-    useful_bytes: int
-    events: Mapping[str, float]
-    kept_keys_share: float
-    kept_values_share: float
-    output_error: float
-
-    @property
-    def dram_bytes(self) -> int:
-        """Read and written, in whole accesses."""
-        return self.dram.read_bytes + self.dram.write_bytes
-
-
-def relative_error(output: NDArray, exact: NDArray) -> float:
-    """RMS of the difference over RMS of the exact result."""
-    return float(np.linalg.norm(output - exact) / np.linalg.norm(exact))
-
-
-def select_all(rival: Rival, works: Sequence[Work]) -> list[Selection]:
-    """Selections of a list of work. A threshold that is learned is learned from every fourth row of the same work."""
-    return [
-        rival.select_and_run(
-            w.q,
-            w.k,
-            w.v,
-            w.seen,
-            rival.learn(w.q[:: 4 if len(w.q) >= 32 else 1], w.k, w.seen[:: 4 if len(w.q) >= 32 else 1]),
-        )
-        for w in works
-    ]
-
-
-def measure(rival: Rival, works: Sequence[Work], selections: Sequence[Selection]) -> Measured:
-    """Time, traffic and error of selections that were made before.
-
-    Raises:
-        UserError: no work, or none that fits the machine.
-    """
-    if not works:
-        raise UserError("rival: no work")
-    config = rival.config
-    costs = [rival.cost(work, selection) for work, selection in zip(works, selections, strict=True)]
-    names = list(costs[0].stages)
-    stages = np.concatenate([np.stack([cost.stages[name] for name in names]) for cost in costs], axis=1)
-    compute = float(pipeline_cycles(np.ascontiguousarray(stages, np.float64)))
-    dram = memory_use(config.spec, [stream for cost in costs for stream in cost.streams])
-    first = memory_use(config.spec, costs[0].streams[:2])
-    dram_cycles, lead = (_memory_cycles(config, use) for use in (dram, first))
-    cycles = lead + max(compute, dram_cycles - lead)
-    totals = dict(zip(names, stages.sum(axis=1).tolist(), strict=True))
-    latency_s = cycles / (config.clock_MHz * 1e6)
-    events: dict[str, float] = {}
-    for cost in costs:
-        for name, count in cost.events.items():
-            events[name] = events.get(name, 0.0) + float(count)
-    pairs = sum(work.pairs for work in works)
-    errors = [
-        relative_error(done.output, dense_output(w.q, w.k, w.v, w.seen))
-        for w, done in zip(works, selections, strict=True)
-    ]
-    return Measured(
-        queries=sum(len(work.q) for work in works),
-        cycles=cycles,
-        compute_cycles=compute,
-        dram_cycles=dram_cycles,
-        stage_cycles=totals,
-        bound="dram" if dram_cycles > compute else max(totals, key=lambda name: totals[name]),
-        latency_s=latency_s,
-        gops_dense_equivalent=sum(work.dense_operations for work in works) / latency_s / 1e9,
-        dram=dram,
-        useful_bytes=sum(stream.useful_bytes for cost in costs for stream in cost.streams),
-        events=events,
-        kept_keys_share=sum(int(done.keys.sum()) for done in selections) / pairs,
-        kept_values_share=sum(int(done.values.sum()) for done in selections) / pairs,
-        output_error=float(np.mean(errors)),
-    )
-
-
-def _memory_cycles(config: Config, use: MemoryUse) -> float:
-    if config.bandwidth_GBps is not None:
-        return (use.read_bytes + use.write_bytes) / config.bandwidth_GBps * config.clock_MHz / 1e3
-    if not config.channels:
-        return 0.0
-    return use.ticks * config.spec.tCK_ps * config.clock_MHz / 1e6
 
 
 def describe(config: Config) -> dict[str, object]:

@@ -30,7 +30,8 @@ BIAS_PERCENTILE = 80.0
 class ElsaConfig(Config):
     """``strictness``: p of the threshold's learning rule, 0 keeps every key.
 
-    ``selectors_per_lane``: candidate tests per cycle and lane. ``hash_multipliers_per_lane``, ``output_multipliers_per_lane``: of the other two stages.
+    ``selectors_per_lane``: candidate tests per cycle and lane.
+    ``hash_multipliers_per_lane``, ``output_multipliers_per_lane``: of the other two stages.
     ``hash_seed``: of the projection.
     """
 

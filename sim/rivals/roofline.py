@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.rivals._attention import fixed, scores, softmax, visible
-from sim.rivals.base import Config, Constant, Cost, Rival, Selection, Work, above
+from sim.rivals.base import Config, Constant, Cost, Rival, Selection, Work, at_least
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class RooflineConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.power_W:
-            above("power_W", self.power_W, 0)
+        at_least("power_W", self.power_W, 0)
 
 
 class Machine(Rival):
@@ -44,6 +43,7 @@ class Machine(Rival):
         "bandwidth_GBps": Constant("data sheets: 547.7 GB/s GDDR5X; 68.3 GB/s, four channels of DDR4-2133", "memory"),
         "power_W": Constant("data sheets: thermal design power 250 W and 90 W", "memory"),
     }
+    ISO: ClassVar[Mapping[str, float | None]] = {"power_W": 0.0}
     NOTE = "upper bound: no launch, no softmax, no cache miss"
 
     def select_and_run(

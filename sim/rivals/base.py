@@ -20,6 +20,7 @@ from sim.rivals._memory import Stream
 
 Label = Literal["published", "derived", "calibrated", "memory", "assumed"]
 WIDEST_BITS = 32
+SLICE = 64
 
 
 class Constant(NamedTuple):
@@ -229,8 +230,14 @@ class Rival(ABC):
 
 
 def array_cycles(count: NDArray, dim: int, multipliers: float) -> NDArray[np.float64]:
-    """Cycles of ``count`` dot products (or weighted rows) of ``dim`` numbers; the array is divided without loss."""
-    return np.ceil(np.asarray(count, np.float64) * dim / multipliers)
+    """Cycles of ``count`` dot products (or weighted rows) of ``dim`` numbers.
+
+    Arrays consist of slices of 64 multipliers, as ours, A3's and ELSA's do; a head of fewer dimensions leaves a part of
+    a slice idle, a wider one takes several turns.
+    """
+    width = min(SLICE, multipliers)
+    turns = np.ceil(dim / width)
+    return np.ceil(np.asarray(count, np.float64) * turns * width / multipliers)
 
 
 def describe(config: Config) -> dict[str, object]:

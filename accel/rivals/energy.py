@@ -36,7 +36,9 @@ def event_pJ(name: str, technology_nm: int) -> float:
     return primitive[name]
 
 
-def rival_energy_pJ(config: Config, measured: Measured, keys: int, head_dim: int, technology_nm: int) -> dict[str, float]:
+def rival_energy_pJ(
+    config: Config, measured: Measured, keys: int, head_dim: int, technology_nm: int
+) -> dict[str, float]:
     """pJ of ``arithmetic``, ``sram`` and ``dram``, and their ``total``.
 
     The SRAM is a double buffer of a head's K or V in as many macros as our engine of that size has.

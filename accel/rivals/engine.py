@@ -4,11 +4,11 @@ Pruned keys differ from a rival's: tokens leave from layer to layer, with their 
 query would have given is not computed, so the error is over the queries that are.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accel.arch import Arch
 from accel.lower.plan import Plan
@@ -67,7 +67,7 @@ def _encode(arch: Arch, work: Workload, plan: Plan, seed: int) -> EngineRun:
     heads, tokens, dim = work.layers[0][0].shape
     kernel = SoftmaxAttention(heads, heads, tokens, tokens, dim, mask="none")
     attend = EngineAttention(arch, kernel, len(work.layers), plan, seed=seed)
-    alive = np.arange(tokens)
+    alive: NDArray[np.int64] = np.arange(tokens)
     errors, computed = [], 0
     for layer, (q, k, v) in enumerate(work.layers):
         still = attend.alive(layer)
@@ -101,7 +101,9 @@ def _decode(arch: Arch, work: Workload, plan: Plan, seed: int) -> EngineRun:
             out = attend(layer, q[:, step : step + 1], k[:, seen], v[:, seen], causal=True, q_start=step)
             group = len(q) // len(k)
             errors += [
-                _error(out[h * group : (h + 1) * group, 0], q[h * group : (h + 1) * group, step], k[h, seen], v[h, seen])
+                _error(
+                    out[h * group : (h + 1) * group, 0], q[h * group : (h + 1) * group, step], k[h, seen], v[h, seen]
+                )
                 for h in range(len(k))
             ]
     whole = _report(arch, attend, work, seed)

@@ -8,7 +8,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.rivals.energy import by_power, rival_energy_pJ
 from accel.rivals.engine import default_plan, run_engine
-from accel.rivals.workloads import Workload
+from accel.rivals.workloads import SEEDED, Workload
 from sim.rivals import Measured, measure, rival_class, rival_names, select_all
 from sim.rivals.base import Config, Rival
 
@@ -65,7 +65,7 @@ def rival_row(rival: Rival, variant: str, setting: str, work: Workload, measured
         if power_W
         else rival_energy_pJ(config, measured, work.tokens, work.head_dim, arch.technology_nm)
     )
-    notes = [rival.NOTE] if rival.NOTE else []
+    notes = [said for said in (rival.beside(), rival.NOTE) if said]
     if not config.channels:
         notes.append("tensors are on chip in its publication: traffic counted, not timed")
     if power_W:
@@ -131,14 +131,21 @@ def engine_rows(work: Workload, arch: Arch, seed: int) -> list[Row]:
 
 
 def rival_rows(name: str, work: Workload, arch: Arch) -> Iterator[Row]:
-    """Every variant as published, and the default one in the two equal settings. Selections are made once each."""
+    """Every variant as published, and the default one in the two equal settings. Selections are made once each.
+
+    A row of an equal setting carries the machine's name instead of the variant's.
+    """
     rival = rival_class(name)
     works = work.works()
-    for at, (variant, own) in enumerate(rival.VARIANTS.items()):
+    # What a variant is for shows on the seeded tensors; on networks the curves say more.
+    shown = list(rival.VARIANTS.items()) if work.name in SEEDED else list(rival.VARIANTS.items())[:1]
+    for at, (variant, own) in enumerate(shown):
         selections = select_all(rival(own), works)
         for setting in SETTINGS if at == 0 else (OWN,):
             machine = rival(configured(rival, variant, setting, arch))
-            yield rival_row(machine, variant, setting, work, measure(machine, works, selections), arch)
+            yield rival_row(
+                machine, variant if setting == OWN else name, setting, work, measure(machine, works, selections), arch
+            )
 
 
 def rows(names: Sequence[str], works: Sequence[Workload], arch: Arch, seed: int, tell: Progress) -> list[Row]:

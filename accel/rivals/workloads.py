@@ -20,7 +20,7 @@ SEEDED = {"seeded-320": (320, 64), "seeded-512": (512, 64)}
 """Name -> tokens and head dimension: the length of A3's evaluation, and that of ELSA's."""
 SEEDED_LAYERS, SEEDED_HEADS = 4, 2
 SMOLLM2_LAYERS = 6
-SMOLLM2_CONTEXT, SMOLLM2_STEPS = 256, 8
+SMOLLM2_CONTEXT, SMOLLM2_STEPS = 256, 4
 NETWORKS = ("minilm", "smollm2")
 NAMES = (*SEEDED, *NETWORKS)
 
@@ -58,9 +58,7 @@ class Workload:
                 group = len(q) // len(k)
                 for h in range(len(k)):
                     rows = q[h * group : (h + 1) * group, step]
-                    found.append(
-                        work_of(rows, k[h, : step + 1], v[h, : step + 1], layer=layer, head=h, decode=True)
-                    )
+                    found.append(work_of(rows, k[h, : step + 1], v[h, : step + 1], layer=layer, head=h, decode=True))
         return found
 
 

@@ -48,17 +48,22 @@ def dense_output(q: NDArray, k: NDArray, v: NDArray, seen: NDArray[np.int64]) ->
 
 
 @njit(cache=True)
-def pipeline_cycles(stages: np.ndarray) -> float:
+def pipeline_cycles(stages: np.ndarray, prepare: np.ndarray, first_of_head: np.ndarray) -> float:
     """Cycles of rows that go through stages in order, float64 (stages, rows) cycles each.
 
     A stage works on one row at a time; between two stages there is room for two rows, so a row may only begin when the
-    row two before it has gone on.
+    row two before it has gone on. ``prepare`` (rows,) cycles, on the first row of a head (``first_of_head``, bool), are
+    spent on its keys before it begins, beside the rows of the head before: there is room for the keys of two heads.
     """
     depth, rows = stages.shape
     done = np.zeros(depth)
     before, before2 = np.zeros(depth), np.zeros(depth)  # when the row before and the one before that began
+    prepared = head_end = head_end_before = 0.0
     for row in range(rows):
-        ready = 0.0
+        if first_of_head[row]:
+            head_end_before, head_end = head_end, done[depth - 1]
+            prepared = max(prepared, head_end_before) + prepare[row]
+        ready = prepared
         begin = np.zeros(depth)
         for stage in range(depth):
             start = max(ready, done[stage])

@@ -79,12 +79,20 @@ def measure(rival: Rival, works: Sequence[Work], selections: Sequence[Selection]
     costs = [rival.cost(work, selection) for work, selection in zip(works, selections, strict=True)]
     names = list(costs[0].stages)
     stages = np.concatenate([np.stack([cost.stages[name] for name in names]) for cost in costs], axis=1)
-    compute = float(pipeline_cycles(np.ascontiguousarray(stages, np.float64)))
+    sizes = [len(work.q) for work in works]
+    first_rows = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    prepare, begins = np.zeros(sum(sizes)), np.zeros(sum(sizes), np.bool_)
+    prepare[first_rows], begins[first_rows] = [cost.prepare for cost in costs], True
+    compute = float(pipeline_cycles(np.ascontiguousarray(stages, np.float64), prepare, begins))
+    timed = bool(config.channels) and config.bandwidth_GBps is None
     dram = memory_use(config.spec, [stream for cost in costs for stream in cost.streams])
-    first = memory_use(config.spec, costs[0].streams[:2])
-    dram_cycles, lead = (_memory_cycles(config, use) for use in (dram, first))
+    first = memory_use(config.spec, costs[0].streams[:2]) if timed else dram
+    dram_cycles = _memory_cycles(config, dram)
+    lead = _memory_cycles(config, first) if timed else 0.0
     cycles = lead + max(compute, dram_cycles - lead)
     totals = dict(zip(names, stages.sum(axis=1).tolist(), strict=True))
+    if prepare.any():
+        totals["prepare"] = float(prepare.sum())
     latency_s = cycles / (config.clock_MHz * 1e6)
     events: dict[str, float] = {}
     for cost in costs:

@@ -152,7 +152,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class Cost:
-    """``stages``: cycles of each row in each stage, in order; ``streams`` in the order of the fetches.
+    """``stages``: cycles of each row in each stage, in order; ``streams`` in the order of the fetches; ``prepare``:
+    cycles spent on the keys before the first row.
 
     ``events``: counts for the energy, by name: ``mac_<bits>``, ``add_32``, ``compare_12``, ``exponential``,
     ``reciprocal``, ``normalisation``, ``sram_read_bytes``, ``sram_write_bytes``.
@@ -161,6 +162,7 @@ class Cost:
     stages: Mapping[str, NDArray[np.float64]]
     streams: Sequence[Stream]
     events: Mapping[str, float]
+    prepare: float = 0.0
 
 
 class Rival(ABC):
@@ -202,6 +204,10 @@ class Rival(ABC):
     def learn(self, q: NDArray, k: NDArray, seen: NDArray[np.int64]) -> float | None:
         """A threshold fitted to example rows, for machines that learn one; else None."""
         return None
+
+    def beside(self) -> str:
+        """Arithmetic beside the multipliers, for the reader of a comparison at equal multipliers."""
+        return ""
 
     def events(self, work: Work, selection: Selection, fetched_keys: float | None = None) -> dict[str, float]:
         """What every machine does for its selection: exact products, exponentials, normalised outputs, SRAM traffic.

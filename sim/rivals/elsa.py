@@ -134,6 +134,11 @@ class Machine(Rival):
     NOTE = "the threshold is learned on rows of the same tensors, which favours it"
     config: ElsaConfig
 
+    def beside(self) -> str:
+        """The hash's multipliers."""
+        number = self.config.lanes * (self.config.hash_multipliers_per_lane + self.config.output_multipliers_per_lane)
+        return f"{number} multipliers for hashes and division beside these"
+
     def learn(self, q: NDArray, k: NDArray, seen: NDArray[np.int64]) -> float | None:
         """Mean over rows of the smallest score that a key with more than p / n of the softmax has, over the norms."""
         p = self.config.strictness
@@ -170,9 +175,9 @@ class Machine(Rival):
         hashing = np.zeros(rows)
         choosing: NDArray[np.float64] = np.zeros(rows)
         searched = bool(config.strictness)
+        prepare = (1 if work.decode else keys) * per_hash if searched else 0.0
         if searched:
             hashing += math.ceil(per_hash)
-            hashing[0] += (1 if work.decode else keys) * per_hash
             choosing = np.ceil(work.seen / (lanes * config.selectors_per_lane))
         fullest = np.max([selection.keys[:, lane::lanes].sum(axis=1) for lane in range(lanes)], axis=0)
         attending = array_cycles(fullest, dim, LANE_MULTIPLIERS / 2)
@@ -191,5 +196,8 @@ class Machine(Rival):
             events["sram_read_bytes"] += work.pairs * (dim / 8 + NORM_BYTES)
             events["sram_write_bytes"] += hash_bytes
         return Cost(
-            {"hash": hashing, "selection": choosing, "attention": attending, "division": output}, streams, events
+            {"hash": hashing, "selection": choosing, "attention": attending, "division": output},
+            streams,
+            events,
+            prepare,
         )

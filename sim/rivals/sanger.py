@@ -110,6 +110,11 @@ class Machine(Rival):
     NOTE = "systolic fill of the array not modelled; in decoding (not its design) its array is mostly empty"
     config: SangerConfig
 
+    def beside(self) -> str:
+        """The predictor."""
+        number = self.config.predict_ratio * self.config.multipliers
+        return f"{number:g} products of {self.config.predict_bits} bits per cycle beside these"
+
     def select_and_run(
         self, q: NDArray, k: NDArray, v: NDArray, seen: NDArray[np.int64], learned: float | None = None
     ) -> Selection:
@@ -141,9 +146,3 @@ class Machine(Rival):
         # In the array too a fetched key or value is used by as many rows as hold it; we count one read per use.
         execute = np.full(rows, loads * 2.0 * dim / rows)
         return Cost({"prediction": predict, "array": execute}, streams, events)
-
-    def balance(self, selection: Selection) -> float:
-        """Share of the array's places that hold a non-zero."""
-        config = self.config
-        packed = packed_rows(selection.keys.sum(axis=1).astype(np.int64), config.pe_columns, config.pe_rows)
-        return float(selection.keys.sum()) / (-(-packed // config.pe_rows) * config.multipliers)

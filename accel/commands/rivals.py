@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="machines (default: all); spatten is the engine")
     add_machine_arguments(parser)
     parser.set_defaults(arch="spatten-1-8")
+    parser.add_argument(
+        "--workload", action="append", default=[], metavar="W",
+        help="only these tensors: seeded-320, seeded-512, minilm, smollm2; may be repeated",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the drawn tensors, 1 to 65535")
     parser.add_argument(
         "--quality", action="store_true",
@@ -40,10 +44,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seed {args.seed}: must be 1 to 65535")
     arch, _ = machine_of(args)
     from accel.rivals.rows import check_machine, machine_names
+    from accel.rivals.workloads import check_workloads
 
     names = list(dict.fromkeys(args.names)) or machine_names()
     for name in names:
         check_machine(name)
+    check_workloads(args.workload)
     folder = Path(args.out) if args.out else default_folder() / "rivals"
     check_folder(folder)
     if args.json and args.json != "-":
@@ -52,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
     from reports.rivals_table import LEGEND, rivals_markdown, rivals_table
 
     with progress_bar("rivals") as tell:
-        report = rivals_report(names, arch, args.seed, _command(args), quality=args.quality, tell=tell)
+        report = rivals_report(
+            names, arch, args.seed, _command(args), workloads=args.workload, quality=args.quality, tell=tell
+        )
     text = json_text(report)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"rivals-{arch.name}.json", text)
@@ -73,5 +81,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["accel", "rivals", *args.names, "--arch", args.arch]
     for item in args.set:
         words += ["--set", item]
+    for name in args.workload:
+        words += ["--workload", name]
     words += ["--seed", str(args.seed)] if args.seed != args.parser.get_default("seed") else []
     return shlex.join([*words, *(["--quality"] if args.quality else [])])

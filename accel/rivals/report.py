@@ -9,7 +9,7 @@ from accel.errors import UserError
 from accel.rivals.hook import MEASURES, curve
 from accel.rivals.published import PRESET, Book, validation
 from accel.rivals.rows import ENGINE, rows
-from accel.rivals.workloads import NETWORKS, SEEDED, workload
+from accel.rivals.workloads import NAMES, NETWORKS, SEEDED, workload
 from accel.session import code_version
 from sim.rivals import rival_class, rival_names
 from sim.rivals.base import describe
@@ -22,9 +22,16 @@ Tell = Callable[[str, float], None]
 
 
 def rivals_report(
-    names: Sequence[str], arch: Arch, seed: int, command: str, *, quality: bool = False, tell: Tell | None = None
+    names: Sequence[str],
+    arch: Arch,
+    seed: int,
+    command: str,
+    *,
+    workloads: Sequence[str] = (),
+    quality: bool = False,
+    tell: Tell | None = None,
 ) -> Report:
-    """Everything about some machines.
+    """Everything about some machines; ``workloads`` by name, default all.
 
     Networks whose weights are not in the local cache are left out with a line in ``skipped``; nothing is downloaded.
 
@@ -33,7 +40,7 @@ def rivals_report(
     """
     said = tell or (lambda what, share: None)
     works, skipped = [], []
-    for name in (*SEEDED, *NETWORKS):
+    for name in dict.fromkeys(workloads) or NAMES:
         try:
             works.append(workload(name, seed))
         except UserError as error:

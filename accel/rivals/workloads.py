@@ -1,5 +1,7 @@
 """The tensors on which all machines are compared: seeded ones, and those of published networks on real text."""
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,14 +105,26 @@ def smollm2() -> Workload:
     return Workload("smollm2", layers, len(ids) - SMOLLM2_STEPS, said)
 
 
+def check_workloads(names: Iterable[str]) -> None:
+    """Refuse an unknown workload.
+
+    Raises:
+        UserError: with the names there are.
+    """
+    for name in names:
+        if name not in NAMES:
+            near = difflib.get_close_matches(name, NAMES, 1, 0.5)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"workload {name}: {hint}must be one of {', '.join(NAMES)}")
+
+
 def workload(name: str, seed: int) -> Workload:
     """A workload by name.
 
     Raises:
         UserError: no such workload, or a network whose weights are not in the local cache (nothing is downloaded).
     """
+    check_workloads([name])
     if name in SEEDED:
         return seeded(name, seed)
-    if name not in NETWORKS:
-        raise UserError(f"workload {name}: must be one of {', '.join(NAMES)}")
     return minilm() if name == "minilm" else smollm2()

@@ -95,7 +95,7 @@ class Machine(Rival):
         "bits": Constant("16-bit arithmetic behind the prediction", "memory"),
         "mask_above": Constant("configurations 2e-3 and 2e-2 of hatsu3/Sanger", "published"),
         "pe_columns": Constant("16: the authors' latency model", "published"),
-        "predict_bits": Constant("4", "published"),
+        "predict_bits": Constant("4-bit prediction (abstract of the paper)", "published"),
         "predict_ratio": Constant(
             "four 4-bit products per element of the array, so that prediction is not the limit", "assumed"
         ),

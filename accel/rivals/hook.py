@@ -22,11 +22,11 @@ from workloads.nets.smollm2 import SmolLM2
 from workloads.nets.store import locate
 from workloads.nets.text import builtin_text
 
-TEXTS = 3
-CONTEXT, GENERATED = 160, 24
+TEXTS = 2
+CONTEXT, GENERATED = 128, 24
 ENGINE_SWEEP: tuple[Mapping[str, float], ...] = (
     {"tokens": 1.0, "local_values": 1.0}, {"tokens": 0.9, "local_values": 0.8}, {"tokens": 0.8, "local_values": 0.6},
-    {"tokens": 0.7, "local_values": 0.5}, {"tokens": 0.6, "local_values": 0.5}, {"tokens": 0.4, "local_values": 0.4},
+    {"tokens": 0.6, "local_values": 0.5},
 )  # fmt: skip
 Point = dict[str, Any]
 Tell = Callable[[str, float], None]

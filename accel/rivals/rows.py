@@ -65,7 +65,10 @@ def rival_row(rival: Rival, variant: str, setting: str, work: Workload, measured
         if power_W
         else rival_energy_pJ(config, measured, work.tokens, work.head_dim, arch.technology_nm)
     )
-    notes = [said for said in (rival.beside(), rival.NOTE) if said]
+    notes = [
+        f"beside its multipliers: {number:g} products of {bits} bits per cycle" for number, bits in rival.helpers()
+    ]
+    notes += [rival.NOTE] if rival.NOTE else []
     if not config.channels:
         notes.append("tensors are on chip in its publication: traffic counted, not timed")
     if power_W:
@@ -78,6 +81,7 @@ def rival_row(rival: Rival, variant: str, setting: str, work: Workload, measured
         "keys": work.tokens,
         "head_dim": work.head_dim,
         "multipliers": config.multipliers,
+        "equivalent_multipliers": rival.equivalent_multipliers(),
         "clock_MHz": config.clock_MHz,
         "cycles": measured.cycles,
         "latency_s": measured.latency_s,
@@ -113,6 +117,7 @@ def engine_rows(work: Workload, arch: Arch, seed: int) -> list[Row]:
         "keys": work.tokens,
         "head_dim": work.head_dim,
         "multipliers": arch.qk.multipliers + arch.pv.multipliers,
+        "equivalent_multipliers": float(arch.qk.multipliers + arch.pv.multipliers),
         "clock_MHz": arch.clock_MHz,
         "cycles": done.cycles,
         "latency_s": latency_s,

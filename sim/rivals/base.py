@@ -21,6 +21,7 @@ from sim.rivals._memory import Stream
 Label = Literal["published", "derived", "calibrated", "memory", "assumed"]
 WIDEST_BITS = 32
 SLICE = 64
+SIZE_BITS = 12
 
 
 class Constant(NamedTuple):
@@ -205,9 +206,14 @@ class Rival(ABC):
         """A threshold fitted to example rows, for machines that learn one; else None."""
         return None
 
-    def beside(self) -> str:
-        """Arithmetic beside the multipliers, for the reader of a comparison at equal multipliers."""
-        return ""
+    def helpers(self) -> tuple[tuple[float, int], ...]:
+        """Products per cycle beside the multipliers, and their width: predictors, filters, hashes."""
+        return ()
+
+    def equivalent_multipliers(self) -> float:
+        """12-bit multipliers of the same size as all that the machine has, by the square of the width."""
+        parts = ((float(self.config.multipliers), self.config.bits), *self.helpers())
+        return sum(number * (bits / SIZE_BITS) ** 2 for number, bits in parts)
 
     def events(self, work: Work, selection: Selection, fetched_keys: float | None = None) -> dict[str, float]:
         """What every machine does for its selection: exact products, exponentials, normalised outputs, SRAM traffic.

@@ -97,7 +97,9 @@ def angle_bias(dim: int) -> float:
 def similarity(q: Real, k: Real, seed: int) -> Real:
     """(rows, keys): estimated q.k over the query's norm."""
     dim = q.shape[1]
-    distance = (signs(q, dim, seed)[:, None, :] != signs(k, dim, seed)[None]).sum(axis=2)
+    # With bits as +1 and -1, a dot product is the bits that agree less those that differ.
+    bits_q, bits_k = (np.where(signs(x, dim, seed), -1.0, 1.0) for x in (q, k))
+    distance = (dim - bits_q @ bits_k.T) / 2
     angle = np.clip(distance * math.pi / dim - angle_bias(dim), 0, math.pi)
     return np.linalg.norm(k, axis=1) * np.cos(angle)
 
@@ -134,10 +136,10 @@ class Machine(Rival):
     NOTE = "the threshold is learned on rows of the same tensors, which favours it"
     config: ElsaConfig
 
-    def beside(self) -> str:
-        """The hash's multipliers."""
+    def helpers(self) -> tuple[tuple[float, int], ...]:
+        """Multipliers of the hashes and of the output's division."""
         number = self.config.lanes * (self.config.hash_multipliers_per_lane + self.config.output_multipliers_per_lane)
-        return f"{number} multipliers for hashes and division beside these"
+        return ((number, self.config.bits),)
 
     def learn(self, q: NDArray, k: NDArray, seen: NDArray[np.int64]) -> float | None:
         """Mean over rows of the smallest score that a key with more than p / n of the softmax has, over the norms."""

@@ -84,9 +84,9 @@ class Machine(Rival):
     NOTE = "Q and K are both cut to a round's bits, with one half added; SRAM holds a whole head"
     config: EnergonConfig
 
-    def beside(self) -> str:
-        """The filter."""
-        return f"{self.config.filter_ratio * self.config.half:g} products of 2 or 4 bits per cycle beside these"
+    def helpers(self) -> tuple[tuple[float, int], ...]:
+        """The filter, as wide as its second round."""
+        return ((self.config.filter_ratio * self.config.half, PLANES[1]),)
 
     def select_and_run(
         self, q: NDArray, k: NDArray, v: NDArray, seen: NDArray[np.int64], learned: float | None = None

@@ -110,10 +110,9 @@ class Machine(Rival):
     NOTE = "systolic fill of the array not modelled; in decoding (not its design) its array is mostly empty"
     config: SangerConfig
 
-    def beside(self) -> str:
+    def helpers(self) -> tuple[tuple[float, int], ...]:
         """The predictor."""
-        number = self.config.predict_ratio * self.config.multipliers
-        return f"{number:g} products of {self.config.predict_bits} bits per cycle beside these"
+        return ((self.config.predict_ratio * self.config.multipliers, self.config.predict_bits),)
 
     def select_and_run(
         self, q: NDArray, k: NDArray, v: NDArray, seen: NDArray[np.int64], learned: float | None = None

@@ -32,8 +32,8 @@ LEGEND = (
     "attention over the time. uJ: counts times factors at one node, without clock, control and leakage; own rows of "
     "processors are power times time. keys, values: share of the dense products made and of the value rows used. "
     "error: RMS difference from float64 attention over its RMS, mean over heads. Predictors, hashes and filters are "
-    "not in the multipliers that are made equal; mult12 counts them in, as 12-bit multipliers of the same size (square of "
-    "the width), and the notes of a row name them."
+    "not in the multipliers that are made equal; mult12 counts them in, as 12-bit multipliers of the same size (square "
+    "of the width), and the notes of a row name them."
 )
 
 

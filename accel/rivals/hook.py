@@ -147,9 +147,9 @@ def curve(name: str, network: Measure, arch: Arch, tell: Tell) -> dict[str, Any]
             hook = RivalAttention(rival(replace(config, **cast("dict[str, Any]", changes))))
         quality = network.quality(hook)
         said = ", ".join(f"{key} {value:g}" for key, value in changes.items()) or "as it is"
-        last = list(changes.values())[-1] if changes else None
+        first = next(iter(changes.values()), None)
         points.append({
-            "parameter": said, "value": None if last is None else float(last), "dram_bytes": hook.dram_bytes,
+            "parameter": said, "value": None if first is None else float(first), "dram_bytes": hook.dram_bytes,
             "quality": quality, "quality_unit": network.unit,
         })  # fmt: skip
     return {"network": network.name, "machine": name, "points": points}

@@ -8,6 +8,7 @@ import pytest
 
 from accel.arch import load_arch
 from accel.lower.plan import Plan
+from accel.rivals import published
 from accel.rivals.energy import event_pJ
 from accel.rivals.engine import run_engine
 from accel.rivals.hook import RivalAttention
@@ -112,7 +113,8 @@ def test_products_cost_more_the_wider_they_are() -> None:
     assert twelve == pytest.approx(0.3843 + 0.08619 + 36 * 0.009, rel=1e-3)
 
 
-def test_published_figures_that_are_missed_have_a_cause() -> None:
+def test_published_figures_that_are_missed_have_a_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "_THIRD_PARTY", {})  # these run the engine on 512 tokens
     found = validation(["a3", "mnnfast"], Book(1))
     by_figure = {row["figure"]: row for row in found}
     assert by_figure["MNNFast throughput"]["ratio"] == pytest.approx(1, abs=0.1)
@@ -141,10 +143,8 @@ def test_the_command_writes_the_same_bytes_twice(capsys: pytest.CaptureFixture[s
     assert (report["kind"], report["format"], report["curves"]) == ("rivals", 1, [])
     assert {row["setting"] for row in report["rows"]} == {OWN, MULTIPLIERS, BANDWIDTH}
     assert "thermal design power" in (tmp_path / "rivals-spatten-1-8.md").read_text()
-    text = accel(capsys, *words, "--json", "-").out
-    again = accel(capsys, *words, "--json", "-").out
-    assert text == again
-    assert json.loads(text)["rows"] == report["rows"]
+    text = (tmp_path / "rivals-spatten-1-8.json").read_text()
+    assert accel(capsys, *words, "--json", "-").out == text
 
 
 def test_networks_that_are_not_there_are_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

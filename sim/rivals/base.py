@@ -5,6 +5,7 @@ their keys. It computes a real selection and a real output (:meth:`Rival.select_
 its own dataflow (:meth:`Rival.cost`). What follows from that is the same for all: :func:`sim.rivals.measure`.
 """
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -29,6 +30,11 @@ class Constant(NamedTuple):
 
     source: str
     label: Label
+
+
+@functools.cache
+def _memory(name: str, channels: int) -> MemorySpec:
+    return load_memory(name).with_channels(channels)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Config:
     @property
     def spec(self) -> MemorySpec:
         """The memory; that of a machine without one is a single channel, for counting."""
-        return load_memory(self.memory).with_channels(max(1, self.channels))
+        return _memory(self.memory, max(1, self.channels))
 
     @property
     def half(self) -> float:

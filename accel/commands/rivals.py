@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the drawn tensors, 1 to 65535")
     parser.add_argument(
         "--quality", action="store_true",
-        help="also quality against DRAM bytes in MiniLM and SmolLM2 (about ten minutes)",
+        help="also quality against DRAM bytes in MiniLM and SmolLM2 (about five minutes more on a free core)",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="also write the report here; - prints it instead of the table")
     parser.add_argument(

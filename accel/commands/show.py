@@ -23,11 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print it."""
+    from accel.zoo.report import is_row
     from reports.page import console
     from reports.run_table import print_run
+    from reports.zoo_row import print_row
 
     report = read_run(find_run(args.run, Path(args.runs) if args.runs else default_folder()))
     if args.json:
         sys.stdout.write(report_text(report))
     else:
-        print_run(report, console())
+        (print_row if is_row(report) else print_run)(report, console())

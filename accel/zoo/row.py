@@ -5,7 +5,7 @@ A row is a plain dictionary that depends on nothing but the configuration, the m
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,15 +23,21 @@ BASELINES = {"fp32": 32, "fp16": 16, "int8": 8}
 """Bits per number of an unpruned machine that moves every tensor once, as the closed forms say."""
 
 
-def run_row(system: System, one: Configuration, arch: Arch) -> dict[str, Any]:
-    """Lower, time, cost and measure one configuration.
+def run_row(
+    system: System, one: Configuration, arch: Arch, tell: Callable[[str, float], None] | None = None
+) -> dict[str, Any]:
+    """Lower, time, cost and measure one configuration; ``tell`` hears which kernel is at hand, and the share done.
 
     Raises:
         UserError: a machine whose memory or technology has no figures.
     """
     calls = one.calls()
     phases = [lower_call(call, arch) for call in calls]
-    runs = [[run_phase(arch, phase) for phase in found] for found in phases]
+    runs = []
+    for at, found in enumerate(phases):
+        if tell:
+            tell(calls[at].label, at / len(phases))
+        runs.append([run_phase(arch, phase) for phase in found])
     every = [run for found in runs for run in found]
     cycles = math.ceil(sum(run.cycles for run in every))
     energy = run_energy(arch, energy_counts(every), cycles).energy_pJ
@@ -43,6 +49,8 @@ def run_row(system: System, one: Configuration, arch: Arch) -> dict[str, Any]:
         "name": one.name,
         "system": system.name,
         "title": system.title,
+        "about": system.about,
+        "computes": list(system.computes),
         "seed_system": system.seed,
         "paper": system.paper,
         "family": system.family,
@@ -153,6 +161,7 @@ def _phase(call: Call, run: PhaseRun) -> dict[str, Any]:
         "lowered_bytes": phase.moved_bytes * phase.repeats,
         "dram_bytes": run.moved_bytes,
         "cycles": run.cycles,
+        "limit": run.limit,
         "array_cycles": run.array,
         "memory_cycles": run.memory,
         "streams": [asdict(stream) for stream in phase.streams],

@@ -118,6 +118,9 @@ def _ratios(row: Report) -> RenderableType:
             made, name, f"{size['mixer'] / 1e6:,.2f}", _times(ratio["mixer"]), f"{size['whole'] / 1e6:,.2f}",
             _times(ratio["whole"]),
         )  # fmt: skip
+    unbuilt = row["unbuilt"]["ratio"]["fp16"]
+    if row["unbuilt"]["dram_bytes"] < row["dram_bytes"]:
+        add(made, "fp16, if better tilings were built", "", _times(unbuilt["mixer"]), "", _times(unbuilt["whole"]))
     most = _times(row["ceiling"]) if row["ceiling"] else "none"
     add(made, f"ceiling 1/(1-f), f = {row['mixer_share']:.3f}", "", "", "", most)
     return made
@@ -152,13 +155,14 @@ def _errors(row: Report) -> RenderableType:
 
 def _techniques(row: Report) -> RenderableType:
     made = table("Technique", "rule", "bytes mixer", "step", "time", "energy", "error", left=2)
-    for name, said in row["techniques"].items():
+    every = row["techniques"] | {"together": row["together"]}
+    for name, said in every.items():
         error = "-" if said["error"] is None else f"{100 * said['error']:.2g} %"
         rule = said["name"] + ("" if said["measured"] or said["mode"] == "none" else ", not measured")
         gains = (_times(said[key]) for key in ("gain_mixer", "gain_step", "gain_time", "gain_energy"))
         add(made, CALLED.get(name, name), rule, *gains, error, style="bold" if name == "together" else "")
     said_of = table("", "", left=2)
-    for name, said in row["techniques"].items():
+    for name, said in every.items():
         add(said_of, CALLED.get(name, name), "; ".join(said["said"]))
     said_of.show_header = False
     return Group(made, Text(), said_of)
@@ -180,6 +184,6 @@ def limit_sentence(report: Report) -> str:
         "waiting": "parts waiting for each other",
     }
     return (
-        f"What limits this row: {words.get(what, what)}, in {100 * most / cycles:.0f} % of its cycles; the longest phase "
-        f"is {longest['name']}, {100 * longest['cycles'] / cycles:.0f} %."
+        f"What limits this row: {words.get(what, what)}, in {100 * most / cycles:.0f} % of its cycles; the longest "
+        f"phase is {longest['name']}, {100 * longest['cycles'] / cycles:.0f} %."
     )

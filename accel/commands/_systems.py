@@ -45,11 +45,11 @@ def run(args: argparse.Namespace, arch: "Arch", changes: dict[str, Any], command
         report = row_report(system, one, arch, tell)
     report |= {"options": {"set": changes}, "command": command}
     if args.timeline:
-        from accel.zoo.pieces import first_pieces
+        from accel.zoo.inner import inner_runs
         from reports.zoo_timeline import zoo_timeline_text
 
-        inner = first_pieces(one, arch)
-        write_whole(Path(args.timeline), zoo_timeline_text(report, inner, args.timeline_rows))
+        text = zoo_timeline_text(report, inner_runs(one, arch), args.timeline_rows)
+        write_whole(Path(args.timeline), text)
     if args.json and args.json != "-":
         write_whole(Path(args.json), report_text(report))
     where = store(report, folder) if folder else None

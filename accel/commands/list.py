@@ -36,7 +36,6 @@ def run(args: argparse.Namespace) -> None:
 def _workloads(_: Path) -> Table:
     from workloads.catalog import workloads
     from workloads.nets.store import list_models
-
     from workloads.systems import load_system
 
     made = table("workload", "kind", "about", left=3)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from accel.runs import default_folder, find_run, read_run, report_text
+from accel.runs import default_folder, find_run, is_row, read_run, report_text
 
 HELP = "print the report of a stored run again"
 EXAMPLES = (
@@ -23,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print it."""
-    from accel.zoo.report import is_row
     from reports.page import console
     from reports.run_table import print_run
     from reports.zoo_row import print_row

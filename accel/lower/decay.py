@@ -32,8 +32,8 @@ class HeadScale(NamedTuple):
 def decay_layout(
     kernel: DecayAttention, arch: Arch, key_bits: int = 12, value_bits: int = 12, layers: int = 1
 ) -> Layout:
-    """Where the tensors lie: block b of head h is the layout's head ``h * blocks + b``. Q and K have row blocks there, V
-    and outputs column blocks; ``blocks`` is the larger number of them.
+    """Where the tensors lie: block b of head h is the layout's head ``h * blocks + b``. Q and K have row blocks there,
+    V and outputs column blocks; ``blocks`` is the larger number of them.
     """
     dim = min(-(-kernel.key_dim // 8) * 8, arch.max_head_dim)
     rows = row_blocks(kernel, arch)

@@ -25,8 +25,8 @@ ADDRESS_BYTES = 8  # an entry of an address FIFO, as in sim.counts
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """All repeats of a phase. ``cycles``: 0 on the host. ``array``, ``memory``: cycles that arrays and memory would need
-    alone. ``moved_bytes``: whole accesses, reads and writes.
+    """All repeats of a phase. ``cycles``: 0 on the host. ``array``, ``memory``: cycles that arrays and memory would
+    need alone. ``moved_bytes``: whole accesses, reads and writes.
     """
 
     phase: Phase

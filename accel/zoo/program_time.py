@@ -18,7 +18,7 @@ from accel.program import Program
 from accel.zoo.attention_time import FlatScores, Simulated, added, run_program, scaled
 from workloads.kernels import DecayAttention, Gemm
 
-LINEAR_CYCLES, DECAY_CYCLES = 60_000, 300_000
+LINEAR_CYCLES, DECAY_CYCLES = 24_000, 300_000
 """Longest simulations of one product and of one layer of retention."""
 FEWEST_ROWS, FEWEST_SLICES = 64, 4
 
@@ -59,7 +59,9 @@ def simulate_product(arch: Arch, kernel: Gemm, width: int, longest: int) -> Simu
     if count <= 3 * few:
         cycles, counted = _run(arch, lower_linear(run, arch, width=width, longest=longest))
         return Simulated(cycles * parts, scaled(counted, parts), ", ".join(said))
-    a, b = (_run(arch, lower_linear(replace(run, N=n * width), arch, width=width, longest=longest)) for n in (few, 2 * few))
+    a, b = (
+        _run(arch, lower_linear(replace(run, N=n * width), arch, width=width, longest=longest)) for n in (few, 2 * few)
+    )
     rest = (kernel.N / width - few) / few
     said.append(f"{2 * few} of {count} column blocks")
     cycles = (a[0] + (b[0] - a[0]) * rest) * parts

@@ -7,13 +7,11 @@ from typing import Any
 
 from accel.arch import Arch
 from accel.cost.area import area
-from accel.runs import FORMAT
+from accel.runs import FORMAT, ROW_KIND
 from accel.session import code_version
 from accel.zoo.error import SEED
 from accel.zoo.row import run_row
 from workloads.systems import Configuration, System
-
-KIND = "zoo row"
 
 
 def row_report(
@@ -28,7 +26,7 @@ def row_report(
     row = run_row(system, one, arch, tell)
     return {
         "format": FORMAT,
-        "kind": KIND,
+        "kind": ROW_KIND,
         "workload": {
             "name": one.name,
             "kind": "system",
@@ -45,8 +43,3 @@ def row_report(
         "area_mm2": area(arch).area_mm2,
         "row": row,
     }
-
-
-def is_row(report: dict[str, Any]) -> bool:
-    """Whether a stored run is a row of the zoo."""
-    return report.get("kind") == KIND

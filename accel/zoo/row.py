@@ -21,6 +21,10 @@ from workloads.systems.totals import totals_of
 FORMAT = 1
 BASELINES = {"fp32": 32, "fp16": 16, "int8": 8}
 """Bits per number of an unpruned machine that moves every tensor once, as the closed forms say."""
+UNBUILT = (
+    "not built: products with the best of weights, x or outputs resident in SRAMs of this size; "
+    "a job of this engine takes one record of x and keeps no sums of several rows"
+)
 
 
 def run_row(
@@ -44,6 +48,8 @@ def run_row(
     moved = {"mixer": _moved(calls, runs, mixer=True), "whole": sum(run.moved_bytes for run in every)}
     totals = totals_of(calls)
     f = totals.mixer_share
+    techniques = measure_techniques(system, calls, runs, arch)
+    unbuilt = {"mixer": _moved(calls, runs, mixer=True, unbuilt=True), "whole": sum(map(_unbuilt, every))}
     return {
         "format": FORMAT,
         "name": one.name,
@@ -72,22 +78,34 @@ def run_row(
         "energy_pJ": energy,
         "baseline_bytes": {name: _baseline(calls, bits) for name, bits in BASELINES.items()},
         "ratio": {name: _ratios(calls, bits, moved) for name, bits in BASELINES.items()},
+        "unbuilt": {
+            "said": UNBUILT,
+            "dram_bytes": unbuilt["whole"],
+            "ratio": {name: _ratios(calls, bits, unbuilt) for name, bits in BASELINES.items()},
+        },
         "mixer_share": f,
         "ceiling": 1 / (1 - f) if f < 1 else None,
         "lowering": _summary(every),
         "refused": [f"{run.phase.name}: {run.phase.decision}" for run in every if run.label == "refused"],
         "host": [f"{run.phase.name}: {run.phase.decision}" for run in every if run.label == "host"],
         "error": _errors(calls, arch),
-        "techniques": measure_techniques(system, calls, runs, arch),
+        "together": techniques.pop("together"),
+        "techniques": techniques,
         "phases": [_phase(call, run) for call, found in zip(calls, runs, strict=True) for run in found],
         "notes": [*system.notes, *one.notes],
         "uncertain": list(system.uncertain),
     }
 
 
-def _moved(calls: Sequence[Call], runs: Sequence[list[PhaseRun]], *, mixer: bool) -> float:
+def _unbuilt(run: PhaseRun) -> float:
+    """Bytes of a phase under the best tiling that is not built."""
+    best = run.phase.unbuilt_bytes
+    return run.moved_bytes if best is None else min(run.moved_bytes, best * run.phase.repeats)
+
+
+def _moved(calls: Sequence[Call], runs: Sequence[list[PhaseRun]], *, mixer: bool, unbuilt: bool = False) -> float:
     return sum(
-        run.moved_bytes
+        _unbuilt(run) if unbuilt else run.moved_bytes
         for call, found in zip(calls, runs, strict=True)
         if (call.role == "mixer") == mixer
         for run in found

@@ -17,6 +17,7 @@ __all__ = [
     "totals_of",
     "load_system",
     "load_zoo",
-    "find_run", "known_run",
+    "find_run",
+    "known_run",
     "run_names",
 ]

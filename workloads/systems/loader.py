@@ -44,7 +44,8 @@ def find_run(name: str) -> tuple[System, Configuration]:
     if found is not None:
         return found
     near = get_close_matches(name, run_names(), 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"systems: {', '.join(system.name for system in load_zoo())}"
+    systems = ", ".join(system.name for system in load_zoo())
+    hint = f"did you mean {' or '.join(near)}?" if near else f"systems: {systems}"
     raise UserError(f"no system is called {name!r}; {hint}")
 
 

@@ -1,9 +1,9 @@
 """Weights times activations in ``linear`` mode: x in place of probabilities, rows of W in place of V (docs/modes.md).
 
 `accel.lower.zoo.product` cuts a product as `accel.lower.linear` executes it, so what a phase moves is what its program
-moves. A convolution is a product with a row of x per output pixel, in one of two ways: *tap by tap*, each tap's channels
-a slice that is fetched where the map lies; or *as rows*, which the host writes out first, so that slices are full.
-Groups of few channels are joined, with zeros between them, so that a record holds more than one.
+moves. A convolution is a product with a row of x per output pixel, in one of two ways: *tap by tap*, each tap's
+channels a slice that is fetched where the map lies; or *as rows*, which the host writes out first, so that slices are
+full. Groups of few channels are joined, with zeros between them, so that a record holds more than one.
 """
 
 from typing import NamedTuple

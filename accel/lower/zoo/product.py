@@ -12,7 +12,6 @@ stayed in the SRAMs: no engine of this project does that, and no row counts on i
 """
 
 import functools
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -90,7 +89,8 @@ def best_cut(arch: Arch, M: int, K: int, N: int, longest: int = 0) -> Cut:
 
 def _widths(arch: Arch, N: int) -> Iterable[int]:
     """Powers of two, and the narrowest multiple of 8 that needs as few blocks as the widest."""
-    even = -(-(-(-N // -(-N // arch.max_head_dim))) // 8) * 8
+    columns = -(-N // arch.max_head_dim)
+    even = -(-N // (8 * columns)) * 8
     return {1 << bit for bit in range(3, arch.max_head_dim.bit_length())} | {min(even, arch.max_head_dim)}
 
 
@@ -103,22 +103,26 @@ class Unbuilt(NamedTuple):
 
 @functools.lru_cache(4096)
 def unbuilt_bytes(arch: Arch, M: int, K: int, N: int) -> Unbuilt:
-    """Closed forms of the three classic orders for SRAMs of this size, half of each kept for the next piece.
+    """Closed forms of the three classic orders for SRAMs of this size.
 
-    *weights resident*: a column block of all K in the V SRAM (else in tiles, sums through memory), x once per block. *x
-    resident*: rows of all K in the K SRAM, which has nothing else to do, W once per block of rows. *outputs resident*:
-    sums of a block of rows and columns in the K SRAM, W and x once per block of the other.
+    *weights resident*: a column block of all K in half of the V SRAM (else in tiles, sums through memory) while the
+    next one comes in, x once per block. *x resident*: as many rows of x as the K SRAM holds, which has nothing else to
+    do, W once per block of rows. *outputs resident*: sums of a block of rows and columns in the K SRAM, W and x once
+    per block of the other.
     """
     x, w, y = word_bytes(M * K), word_bytes(K * N), word_bytes(M * N, OUTPUT_BITS)
-    v_words, k_words = arch.sram.v_bytes * 8 // 12 // 2, arch.sram.k_bytes * 8 // 12 // 2
+    v_words, k_words = arch.sram.v_bytes * 8 // 12 // 2, arch.sram.k_bytes * 8 // 12
     width = min(N, max(1, v_words // K))
     tiles = -(-K * width // v_words)
     sums = M * N * SUM_BYTES * (tiles - 1) if M > 1 else 0
     found = [Unbuilt(w + x * -(-N // width) + y + 2 * sums, "weights resident")]
     if (rows := k_words // K) >= 1:
         found.append(Unbuilt(x + w * -(-M // rows) + y, "x resident"))
-    side = math.isqrt(arch.sram.k_bytes // 2 // SUM_BYTES)
-    tall = min(M, max(1, side))
-    wide = min(N, max(1, arch.sram.k_bytes // 2 // SUM_BYTES // tall))
-    found.append(Unbuilt(w * -(-M // tall) + x * -(-N // wide) + y, "outputs resident"))
+    room = arch.sram.k_bytes // SUM_BYTES
+    for cuts in range(1, M + 1):
+        tall = -(-M // cuts)
+        if (wide := room // tall) >= 1:
+            found.append(Unbuilt(w * cuts + x * -(-N // wide) + y, "outputs resident"))
+        if wide >= N:
+            break
     return min(found)

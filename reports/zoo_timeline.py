@@ -47,14 +47,14 @@ def zoo_timeline_text(report: dict[str, Any], inner: Sequence[Inner | None], row
             event(PHASES, 4, at, 0, part["name"], told)
             continue
         event(PHASES, 1, at, cycles, f"{part['name']} ({part['time']})", told | {"cycles": round(cycles)})
-        for track, key in ((2, "array_cycles"), (3, "memory_cycles")):
+        for own, key in ((2, "array_cycles"), (3, "memory_cycles")):
             if part[key]:
-                event(PHASES, track, at, min(part[key], cycles), part["name"], {"cycles": round(part[key])})
+                event(PHASES, own, at, min(part[key], cycles), part["name"], {"cycles": round(part[key])})
         if within is not None:
             for one in slices(within.jobs, within.work, within.timing, rows):
                 if one.end <= cycles:  # a phase may be shorter than the beginning that stands for it
-                    track = TRACKS.index(one.track) + 1
-                    event(ENGINE, track, at + one.start, one.end - one.start, one.name, {**one.args, "of": within.said})
+                    unit = TRACKS.index(one.track) + 1
+                    event(ENGINE, unit, at + one.start, one.end - one.start, one.name, {**one.args, "of": within.said})
         at += cycles
     lines = ",\n".join(json.dumps(one, ensure_ascii=False, allow_nan=False) for one in events)
     return f'{{"displayTimeUnit":"ns","otherData":{json.dumps(about)},"traceEvents":[\n{lines}\n]}}\n'

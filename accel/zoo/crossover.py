@@ -84,7 +84,7 @@ def crossover_report(
     arch: Arch, command: str, lengths: Sequence[int] = LENGTHS, tell: Callable[[str, float], None] | None = None
 ) -> dict[str, Any]:
     """All forms at all lengths, and where the recurrent and chunkwise forms begin to be better than attention."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for form in FORMS:
         for n in lengths:
             if tell:

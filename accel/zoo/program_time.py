@@ -38,7 +38,9 @@ def simulate_product(arch: Arch, kernel: Gemm, width: int, longest: int) -> Simu
     """One product."""
     said, parts, run = [], 1.0, kernel
     slices = -(-kernel.K // longest)
-    per_slice = max(line_cycles(arch, longest, width), longest * width * 12 // 8 / arch.peak_read_bytes_per_cycle)
+    per_slice: float = max(
+        line_cycles(arch, longest, width), longest * width * 12 // 8 / arch.peak_read_bytes_per_cycle
+    )
 
     def block_cycles(of: Gemm) -> float:
         lines = line_cycles(arch, longest, width) * of.M
@@ -64,9 +66,9 @@ def simulate_product(arch: Arch, kernel: Gemm, width: int, longest: int) -> Simu
     )
     rest = (kernel.N / width - few) / few
     said.append(f"{2 * few} of {count} column blocks")
-    cycles = (a[0] + (b[0] - a[0]) * rest) * parts
+    grown = (a[0] + (b[0] - a[0]) * rest) * parts
     counted = added(a[1], scaled(added(b[1], a[1], -1), rest))
-    return Simulated(cycles, scaled(counted, parts), ", ".join(said))
+    return Simulated(grown, scaled(counted, parts), ", ".join(said))
 
 
 @functools.lru_cache(256)

@@ -13,7 +13,7 @@ import numpy as np
 from accel.numerics import decay, level_state
 from accel.numerics.attention import attend_row
 from accel.numerics.quantise import quantise, word_scale, words
-from accel.numerics.softmax import score_scale
+from accel.numerics.softmax import Int, score_scale
 from accel.numerics.topk import top_k
 from accel.units.softmax import OUTPUT_FRACTION_BITS
 from accel.zoo import exact
@@ -89,7 +89,7 @@ def _softmax(heads: int, keys: int, dk: int, dv: int, tokens: bool, drop: bool, 
         upper.append(words(values, 12, LSB_BITS, msb_only=True) if planes else words(values, 12))
         scales.append(score_scale(sq, float(word_scale(stored.scale, 12).item()), dk))
         units.append(sv * 2.0**-OUTPUT_FRACTION_BITS)
-    kept = np.arange(keys)
+    kept: Int = np.arange(keys)
     if tokens:
         importance = np.zeros(keys, np.int64)
         for head in range(heads):

@@ -3,14 +3,15 @@
 import io
 from typing import Any
 
-GREY = "#808080"
+GREY = "#808081"
+"""Text and axes; becomes the colour of the page's text."""
 COLOURS = {
     "softmax attention": "#d9633b",
     "parallel decay": "#b08a1e",
     "chunkwise": "#3f8fd2",
     "recurrent": "#2e9e76",
 }
-"""Readable on white and on black."""
+"""Readable on white and on black. Attention is drawn broad, since parallel decay takes the same path over it."""
 MARKS = {"softmax attention": "o", "parallel decay": "s", "chunkwise": "^", "recurrent": "D"}
 PANELS = (("dram_bytes", 1e6, "DRAM traffic, MB"), ("cycles", 1e3, "time, thousand cycles"))
 
@@ -22,7 +23,7 @@ def crossover_svg(report: dict[str, Any]) -> str:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    style = {
+    style: Any = {
         "svg.hashsalt": "crossover", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
         "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
     }  # fmt: skip
@@ -39,7 +40,7 @@ def crossover_svg(report: dict[str, Any]) -> str:
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": "accel"})
         pyplot.close(figure)
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    return text[text.index("<svg") :].replace(GREY, "currentColor")
 
 
 def _panel(axis: Any, report: dict[str, Any], what: str, unit: float, title: str) -> None:
@@ -48,7 +49,8 @@ def _panel(axis: Any, report: dict[str, Any], what: str, unit: float, title: str
         values = [
             row[what] / unit for n in lengths for row in report["rows"] if (row["form"], row["tokens"]) == (form, n)
         ]
-        axis.plot(lengths, values, MARKS[form] + "-", color=colour, label=form, markersize=3.5, linewidth=1.4)
+        axis.plot(lengths, values, MARKS[form] + "-", color=colour, label=form, markersize=3.5,
+                  linewidth=4.5 if form == "softmax attention" else 1.4)  # fmt: skip
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(lengths[::2], [f"{n // 1024}K" if n >= 1024 else str(n) for n in lengths[::2]])

@@ -79,16 +79,16 @@ def lower_gemv(call: Call, arch: Arch) -> tuple[Phase, ...]:
 
 
 class _Way(NamedTuple):
-    """A convolution as ``count`` products of ``joined`` groups each; ``rows``: bytes of x that the host writes out."""
+    """A convolution as ``groups`` products of ``joined`` groups each; ``rows``: bytes of x that the host writes out."""
 
     cut: Cut
-    count: int
+    groups: int
     joined: int
     rows: int
 
     @property
     def moved(self) -> int:
-        return self.cut.moved * self.count + self.rows
+        return self.cut.moved * self.groups + self.rows
 
 
 def _ways(arch: Arch, kernel: Conv) -> list[_Way]:
@@ -111,8 +111,8 @@ def lower_conv(call: Call, arch: Arch) -> tuple[Phase, ...]:
     """A convolution as products, in the way that moves least."""
     kernel = call.kernel
     assert isinstance(kernel, Conv)
-    way = min(_ways(arch, kernel), key=lambda way: (way.moved, way.cut.cycles * way.count))
-    one, count, known = way.cut, way.count, {stream.name: stream for stream in streams_of(call)}
+    way = min(_ways(arch, kernel), key=lambda way: (way.moved, way.cut.cycles * way.groups))
+    one, count, known = way.cut, way.groups, {stream.name: stream for stream in streams_of(call)}
     said = f"as {count} x " if count > 1 else "as "
     said += f"[{one.M} x {one.K}] x [{one.K} x {one.N}]"
     said += f", {way.joined} groups joined" if way.joined > 1 else ""

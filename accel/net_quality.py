@@ -1,7 +1,7 @@
 """What published networks lose on the machine's arithmetic, beside text and softmax: scan, LSTM, GRU, image, speech.
 
-Attention is the simulated engine's (`accel.network`). Scans are golden ``scan`` mode, matrix products of recurrent cells
-golden ``linear`` mode: operands in 12-bit words, sums exact, results 16 bit. What is left in float is the host's:
+Attention is the simulated engine's (`accel.network`). Scans are golden ``scan`` mode, matrix products of recurrent
+cells golden ``linear`` mode: operands in 12-bit words, sums exact, results 16 bit. What is left in float is the host's:
 projections outside the mixer, gate functions, biases, the term D u of a scan.
 """
 
@@ -31,10 +31,13 @@ WORDS = 200
 TEXT_BYTES = 512
 MOST_TOKENS = 448
 HUM_SECONDS = 8.0
+DECODER_HEADROOM = 2.0
+"""Whisper's prompt has two tokens, whose keys say little of those to come: with 1.25 some saturate, and 5 % of the tokens
+of the test's conversation change; with 2 none does."""
 LOG2_E = math.log2(math.e)
 
 
-# ---- mixers on the machine's arithmetic -------------------------------------------------------------------------------
+# ---- mixers on the machine's arithmetic -----------------------------------------------------------------------------
 @dataclass
 class Products:
     """y = x W in golden ``linear`` mode; words of a matrix are made once."""
@@ -90,7 +93,7 @@ def machine_scan(call: mamba.ScanCall) -> np.ndarray:
     return (y + call.D * call.u).astype(np.float32)
 
 
-# ---- networks ---------------------------------------------------------------------------------------------------------
+# ---- networks -------------------------------------------------------------------------------------------------------
 def mamba_quality(arch: Arch, folder: Path) -> tuple[str, dict[str, Any]]:
     """Labels of nine texts of known type."""
     net = mamba.ByteSegmenter.read(folder)
@@ -124,7 +127,11 @@ def whisper_attention(arch: Arch, heads: int, dim: int, layers: int, frames: int
     encoder = SoftmaxAttention(heads, heads, frames, frames, dim, mask="none")
     decoder = SoftmaxAttention(heads, heads, MOST_TOKENS, MOST_TOKENS, dim)
     cross = SoftmaxAttention(heads, heads, MOST_TOKENS, frames, dim, mask="none", cross=True)
-    return whisper.Mixers(*(EngineAttention(arch, kernel, layers, Plan()) for kernel in (encoder, decoder, cross)))
+    return whisper.Mixers(
+        EngineAttention(arch, encoder, layers, Plan()),
+        EngineAttention(arch, decoder, layers, Plan(), headroom=DECODER_HEADROOM),
+        EngineAttention(arch, cross, layers, Plan()),
+    )
 
 
 def whisper_run(arch: Arch, folder: Path) -> tuple[str, dict[str, Any]]:

@@ -32,8 +32,8 @@ TEXT_BYTES = 512
 MOST_TOKENS = 448
 HUM_SECONDS = 8.0
 DECODER_HEADROOM = 2.0
-"""Whisper's prompt has two tokens, whose keys say little of those to come: with 1.25 some saturate, and 5 % of the tokens
-of the test's conversation change; with 2 none does."""
+"""Whisper's prompt has two tokens, whose keys say little of those to come: with 1.25 some saturate, and 5 % of the
+tokens of the test's conversation change; with 2 none does."""
 LOG2_E = math.log2(math.e)
 
 

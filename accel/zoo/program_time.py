@@ -81,7 +81,7 @@ def simulate_decay(arch: Arch, kernel: DecayAttention) -> Simulated:
         passes = -(-of.key_dim // dim) * -(-of.value_dim // dim)
         return of.heads * passes * (of.pairs / arch.keys_per_line(dim) * arch.qk_fold(dim) + 8 * of.length)
 
-    heads = max(1, min(kernel.heads, int(DECAY_CYCLES / cycles_of(one_head(kernel)))))
+    heads = max(1, min(kernel.heads, arch.max_heads, int(DECAY_CYCLES / cycles_of(one_head(kernel)))))
     if heads < kernel.heads:
         parts, run = parts * kernel.heads / heads, first_heads(kernel, heads)
         said.append(f"{heads} of {kernel.heads} heads")

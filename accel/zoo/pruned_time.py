@@ -114,7 +114,9 @@ def simulate_pruned(arch: Arch, kernel: SoftmaxAttention, tokens: float, again: 
 
 
 def _layer(arch: Arch, kernel: SoftmaxAttention, tokens: float, plan: Plan) -> Simulated:
-    heads = max(1, min(kernel.kv_heads, SAMPLE_CYCLES // max(1, head_cycles(arch, kernel))))
+    heads = max(
+        1, min(kernel.kv_heads, arch.max_heads // kernel.group, SAMPLE_CYCLES // max(1, head_cycles(arch, kernel)))
+    )
     cross = kernel.cross or (kernel.mask == "none" and kernel.queries != kernel.keys)
     run = replace(kernel, kv_heads=heads, query_heads=heads * kernel.group, batch=1, cross=cross)
     scale = kernel.kv_heads * kernel.batch / heads

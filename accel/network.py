@@ -55,6 +55,7 @@ class EngineAttention:
         kernel: largest shape that will be asked for: all tokens a sequence will ever have, and the longest prefill.
         layers: of the network.
         key_scale: one scale per K head, or one per channel of it.
+        headroom: how much larger than the prompt's a generated key or value may be before it saturates.
         progress: called with a text and the share of ``calls`` done, where ``calls`` hook calls are expected.
 
     Raises:
@@ -70,12 +71,13 @@ class EngineAttention:
         *,
         key_scale: KeyScale = "head",
         seed: int = 1,
+        headroom: float = HEADROOM,
         progress: Progress | None = None,
         calls: int = 0,
     ) -> None:
         if key_scale not in ("head", "channel"):
             raise UserError(f"key_scale = {key_scale!r}: must be head or channel")
-        self.plan, self.layers, self.key_scale = plan, layers, key_scale
+        self.plan, self.layers, self.key_scale, self.headroom = plan, layers, key_scale, headroom
         self.lowering = Lowering(arch, plan, kernel, layers)
         self.executor = Executor(arch, seed)
         self._stores: list[_Store] = []
@@ -163,7 +165,7 @@ class EngineAttention:
     def _stored(self, k: np.ndarray, v: np.ndarray, places: NDArray) -> _Store:
         """Quantise a prefill's keys and values and lay them out by token number."""
         kernel, plan = self.lowering.kernel, self.plan
-        room = HEADROOM if kernel.keys > self._tokens else 1.0
+        room = self.headroom if kernel.keys > self._tokens else 1.0
         k_scale = quantise(k, plan.key_bits, self.key_scale).scale * room
         v_scale = quantise(v, plan.value_bits, "head").scale * room
         if plan.prunes_heads:

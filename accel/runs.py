@@ -19,6 +19,7 @@ from accel.errors import UserError
 Report = dict[str, Any]
 FORMAT = 1  # of reports, as in accel.session
 FILE_NAME = "run.json"
+ROW_KIND = "zoo row"  # "kind" of a report that is a row of the zoo; runs of attention have none
 ID_DIGITS = 10
 _LONGEST_NAME = 60
 # Where the input lay and what it was lowered to do not make it another run; its content hash and name are in the rest.
@@ -106,6 +107,11 @@ def run_name(report: Report) -> str:
     words = (report["workload"]["name"], report["arch"]["name"])
     safe = [re.sub(r"[^A-Za-z0-9._-]+", "_", str(word)).strip(".")[:_LONGEST_NAME] or "_" for word in words]
     return "-".join([*safe, run_id(report)])
+
+
+def is_row(report: Report) -> bool:
+    """Whether a stored run is a row of the zoo."""
+    return report.get("kind") == ROW_KIND
 
 
 def report_text(report: Report) -> str:

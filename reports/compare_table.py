@@ -7,8 +7,10 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from accel.errors import UserError
+from accel.runs import is_row
 from reports.page import PIPED_COLUMNS, add, console, show, table
 from reports.run_table import Report, limit_sentence
+from reports.zoo_row import limit_sentence as row_limit
 
 LABEL_COLUMNS, RUN_COLUMNS = 24, 22  # width that a comparison wants, whatever the terminal has
 
@@ -34,6 +36,22 @@ FIGURES: dict[str, tuple[str, Callable[[Report], float], int]] = {
 }
 """Label -> (unit, the figure, digits behind the point)."""
 
+ROW_FIGURES: dict[str, tuple[str, Callable[[Report], float], int]] = {
+    "cycles": ("", lambda r: r["cycles"], 0),
+    "latency": ("us", lambda r: r["latency_s"] * 1e6, 2),
+    "macs": ("M", lambda r: r["row"]["macs"] / 1e6, 1),
+    "DRAM moved": ("MB", lambda r: r["row"]["dram_bytes"] / 1e6, 2),
+    "DRAM moved, mixer": ("MB", lambda r: r["row"]["dram_bytes_mixer"] / 1e6, 2),
+    "DRAM dense fp16": ("MB", lambda r: r["row"]["baseline_bytes"]["fp16"]["whole"] / 1e6, 2),
+    "all techniques, bytes": ("x", lambda r: r["row"]["together"]["gain_step"] or 1.0, 3),
+    "all techniques, time": ("x", lambda r: r["row"]["together"]["gain_time"] or 1.0, 3),
+    "worst error": ("%", lambda r: 100 * (r["row"]["error"]["worst"] or 0.0), 3),
+    "energy": ("uJ", lambda r: r["energy_pJ"]["total"] / 1e6, 2),
+    "average power": ("W", lambda r: r["energy_pJ"]["total"] * 1e-12 / r["latency_s"], 2),
+    "area": ("mm2", lambda r: r["area_mm2"]["total"], 2),
+}
+"""The same for rows of the zoo."""
+
 
 def _moved(report: Report) -> int:
     counts = report["counts"]
@@ -56,6 +74,11 @@ def print_comparison(reports: list[Report], out: Console) -> None:
 
 def compare_table(reports: list[Report]) -> RenderableType:
     """What differs between the machines first, then the figures."""
+    rows = [is_row(report) for report in reports]
+    if any(rows) and not all(rows):
+        a, b = (reports[rows.index(which)]["workload"]["name"] for which in (False, True))
+        raise UserError(f"compare: {a} is a run of attention, {b} a row of the zoo; compare runs of one kind")
+    limit_of = row_limit if all(rows) else limit_sentence
     letters = [chr(ord("A") + at) if at < 26 else str(at) for at in range(len(reports))]
     head = table("run", "workload", "machine", "seed", "code", left=5)
     for letter, report in zip(letters, reports, strict=True):
@@ -64,19 +87,22 @@ def compare_table(reports: list[Report]) -> RenderableType:
     made = table("", *letters)
     for label, values in _differences([report["arch"] for report in reports]):
         add(made, label, *values)
-    for label, (unit, figure, digits) in FIGURES.items():
+    for label, (unit, figure, digits) in (ROW_FIGURES if all(rows) else FIGURES).items():
         numbers = [figure(report) for report in reports]
         add(made, f"{label}, {unit}" if unit else label, *_cells(numbers, digits))
+    if all(rows):
+        add(made, "time", *(report["row"]["time"] for report in reports))
     for name in _common_quality(reports):
         add(made, name.replace("_", " "), *_cells([report["quality"][name] for report in reports], 4))
-    add(made, "limit", *(report["bound"]["limit"] for report in reports))
+    if not any(rows):
+        add(made, "limit", *(report["bound"]["limit"] for report in reports))
 
     notes = []
     if len({report["workload"].get("sha256") for report in reports}) > 1:
         notes.append(Text("These runs are of different workloads: the ratios compare different work."))
     if len({report["code_version"] for report in reports}) > 1:
         notes.append(Text("These runs were made by different versions of the code."))
-    limits = [Text(f"{letter}: {limit_sentence(report)}") for letter, report in zip(letters, reports, strict=True)]
+    limits = [Text(f"{letter}: {limit_of(report)}") for letter, report in zip(letters, reports, strict=True)]
     return Group(head, Text(), made, Text(), *notes, *limits)
 
 

@@ -36,10 +36,15 @@ def run(args: argparse.Namespace) -> None:
 def _workloads(_: Path) -> Table:
     from workloads.catalog import workloads
     from workloads.nets.store import list_models
+    from workloads.systems import load_system
 
     made = table("workload", "kind", "about", left=3)
     for workload in workloads():
-        add(made, workload.name, workload.kind.replace("_", " "), workload.about)
+        if workload.kind != "system":
+            add(made, workload.name, workload.kind.replace("_", " "), workload.about)
+            continue
+        for one in load_system(workload.name).configurations:
+            add(made, one.name, "system", f"{workload.about} Unit: {one.unit}.")
     for stored in list_models():
         if stored.name in NAMES:
             here = "weights are here" if stored.folder else f"get its weights with 'accel models get {stored.name}'"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accel.commands import _networks
+from accel.commands import _networks, _systems
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -25,6 +25,7 @@ EXAMPLES = (
     "accel run gpt2-small-wikitext2 --set topk.lanes=32 --seeds 5 --json report.json",
     "accel run --trace rows.csv --arch spatten-1-8 --timeline timeline.json",
     'accel run minilm --text "A cat sat." --text "A dog ran." --arch edge --keep-tokens 0.5',
+    "accel run vir-s16 --arch spatten-1-8 --json vir.json --timeline vir-timeline.json",
     "accel run smollm2 --wikipedia Autism --context 512 --generate 32 --msb-bits 6 --lsb-bits 4 --threshold 0.1",
 )
 LARGEST_SEED = 65535
@@ -69,6 +70,9 @@ def run(args: argparse.Namespace) -> None:
     for path in (args.json, args.timeline):
         if path and path != "-":
             check_target(Path(path))
+    if _systems.is_system(args.workload):
+        _systems.run(args, arch, changes, command_line(args), None if args.no_store else store_folder)
+        return
     with progress_bar(args.workload or args.trace) as tell:
         if args.workload in _networks.NAMES:
             result, jobs, options = _networks.run_network(args, arch, tell)
@@ -110,12 +114,15 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"--seeds {args.seeds}: must be 1 or more, and the last seed at most {LARGEST_SEED}")
     if args.timeline_rows < 1:
         raise UserError(f"--timeline-rows {args.timeline_rows}: must be 1 or more")
-    network = args.workload in _networks.NAMES
+    network, system = args.workload in _networks.NAMES, _systems.is_system(args.workload)
     trace_options = ("seeds", *(f"default_{what}_bits" for what in WIDTHS))
-    for option in trace_options if network else _networks.OPTIONS:
+    refused = (*(trace_options if network or system else ()), *(() if network else _networks.OPTIONS))
+    for option in refused:
         if getattr(args, option) != args.parser.get_default(option):
-            right = "a trace or schedule" if network else " or ".join(_networks.NAMES)
+            right = "a trace or schedule" if option in trace_options else " or ".join(_networks.NAMES)
             raise UserError(f"--{option.replace('_', '-')} is for {right}, not for {args.workload or args.trace}")
+    if system:
+        _systems.check(args)
 
 
 def command_line(args: argparse.Namespace) -> str:
@@ -147,8 +154,9 @@ def _load(args: argparse.Namespace) -> "RowTrace":
         return load_schedule(args.trace)
     names = [workload.name for workload in workloads("token_schedule")]
     if args.workload not in names:
-        near = difflib.get_close_matches(args.workload, [*names, *_networks.NAMES], 1, 0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join([*names, *_networks.NAMES])}"
+        names += [*_networks.NAMES, *_systems.names()]
+        near = difflib.get_close_matches(args.workload, names, 1, 0.4)
+        hint = f"did you mean {near[0]}?" if near else "'accel list workloads' shows what there is"
         raise UserError(f"no workload is called {args.workload}; {hint}")
     return load_schedule(ZOO / f"{args.workload}.yaml")
 

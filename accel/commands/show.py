@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from accel.runs import default_folder, find_run, read_run, report_text
+from accel.runs import default_folder, find_run, is_row, read_run, report_text
 
 HELP = "print the report of a stored run again"
 EXAMPLES = (
@@ -25,9 +25,10 @@ def run(args: argparse.Namespace) -> None:
     """Print it."""
     from reports.page import console
     from reports.run_table import print_run
+    from reports.zoo_row import print_row
 
     report = read_run(find_run(args.run, Path(args.runs) if args.runs else default_folder()))
     if args.json:
         sys.stdout.write(report_text(report))
     else:
-        print_run(report, console())
+        (print_row if is_row(report) else print_run)(report, console())

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,19 @@ from accel.errors import UserError
 from accel.runs import check_target, default_folder, write_whole
 
 if TYPE_CHECKING:
+    from accel.arch import Arch
     from workloads.systems import Configuration, System
 
 HELP = "run every system of the zoo on a machine and print one table"
 EXAMPLES = (
     "accel zoo",
     "accel zoo vir-s16 retnet llama-3-8b-4k",
+    "accel zoo --crossover -o results",
     "accel zoo --all --arch spatten-1-8 --json zoo.json -o results",
 )
+
+WIDE = 215
+"""Columns of the table."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="systems or configurations (default: the first configuration of each system)",
     )
     parser.add_argument("--all", action="store_true", help="all configurations, not only the first of each system")
+    parser.add_argument(
+        "--crossover",
+        action="store_true",
+        help="instead: attention and retention at growing length, as numbers and as a figure (SVG)",
+    )
     add_machine_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="also write the report here; - prints it instead of the table")
     parser.add_argument(
@@ -42,11 +53,16 @@ def run(args: argparse.Namespace) -> None:
     """Run what is not there yet, print, store."""
     if args.names and args.all:
         raise UserError("zoo: give names or --all, not both")
+    if args.crossover and (args.names or args.all):
+        raise UserError("zoo: --crossover has rows of its own; give neither names nor --all")
     arch, _ = machine_of(args)
-    chosen = _chosen(args)
     folder = Path(args.out) if args.out else default_folder() / "zoo"
     if args.json and args.json != "-":
         check_target(Path(args.json))
+    if args.crossover:
+        _crossover(args, arch, folder)
+        return
+    chosen = _chosen(args)
     from accel.zoo.store import json_text, prepare, rows, zoo_report
     from reports.zoo_table import LEGEND, zoo_markdown, zoo_table
 
@@ -70,10 +86,35 @@ def run(args: argparse.Namespace) -> None:
 
         if args.json:
             write_whole(Path(args.json), text)
-        show(console(columns=170), zoo_table(report))
+        show(console(columns=WIDE), zoo_table(report))
         print(f"\n{LEGEND}")
     again = f", {taken} of them from an earlier run" if taken else ""
     print(f"{len(done)} rows{again}: {folder / f'zoo-{arch.name}.md'}, .json", file=sys.stderr)
+
+
+def _crossover(args: argparse.Namespace, arch: "Arch", folder: Path) -> None:
+    from accel.zoo.crossover import crossover_report
+    from accel.zoo.store import json_text, prepare
+    from reports.crossover_table import crossover_markdown, crossover_table
+    from reports.figures.crossover import crossover_svg
+
+    import_module("matplotlib")  # missed now, not after the simulation
+    prepare(folder)
+    with progress_bar("crossover") as tell:
+        report = crossover_report(arch, _command(args), tell=tell)
+    text, stem = json_text(report), f"crossover-{arch.name}"
+    write_whole(folder / f"{stem}.svg", crossover_svg(report))
+    write_whole(folder / f"{stem}.json", text)
+    write_whole(folder / f"{stem}.md", crossover_markdown(report))
+    if args.json == "-":
+        sys.stdout.write(text)
+    else:
+        from reports.page import console, show
+
+        if args.json:
+            write_whole(Path(args.json), text)
+        show(console(columns=100), crossover_table(report))
+    print(f"figure and numbers: {folder / stem}.svg, .md, .json", file=sys.stderr)
 
 
 def _chosen(args: argparse.Namespace) -> "list[tuple[System, Configuration]]":
@@ -91,7 +132,15 @@ def _chosen(args: argparse.Namespace) -> "list[tuple[System, Configuration]]":
 
 
 def _command(args: argparse.Namespace) -> str:
-    words = ["accel", "zoo", *args.names, *(["--all"] if args.all else []), "--arch", args.arch]
+    words = [
+        "accel",
+        "zoo",
+        *args.names,
+        *(["--all"] if args.all else []),
+        *(["--crossover"] if args.crossover else []),
+        "--arch",
+        args.arch,
+    ]
     for item in args.set:
         words += ["--set", item]
     return shlex.join(words)

@@ -1,15 +1,18 @@
 """Retention in its parallel form to jobs of mode ``decay``.
 
 A head is a job, as in softmax attention, and longer contexts are cut into the same tiles. Values wider than keys are
-cut into blocks of columns, each with a job that scores the keys again; narrower ones are padded with zeros.
+cut into blocks of columns, each with a job that scores the keys again; narrower ones are padded with zeros. Keys wider
+than a record are cut into row blocks: a weight is linear in its score, so each block's part of the scores becomes
+weights of its own, and the sums carry on from block to block as from tile to tile.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from accel.arch import Arch
 from accel.errors import UserError
-from accel.lower.attention import Item, parts
+from accel.lower.attention import Item, Part, parts
 from accel.lower.layout import Layout
 from accel.lower.pairs import fuse_pairs, pair_fits
 from accel.numerics.decay import encode_decay
@@ -29,16 +32,35 @@ class HeadScale(NamedTuple):
 def decay_layout(
     kernel: DecayAttention, arch: Arch, key_bits: int = 12, value_bits: int = 12, layers: int = 1
 ) -> Layout:
-    """Where the tensors lie; block b of head h is the layout's head ``h * blocks + b``, K only that of block 0."""
-    dim = -(-kernel.key_dim // 8) * 8
-    if dim > arch.max_head_dim:
-        raise UserError(f"key_dim = {kernel.key_dim}: machine {arch.name} has max_head_dim = {arch.max_head_dim}")
-    blocks, tiled = -(-kernel.value_dim // dim), kernel.length > arch.tile_keys(dim)
+    """Where the tensors lie: block b of head h is the layout's head ``h * blocks + b``. Q and K have row blocks there,
+    V and outputs column blocks; ``blocks`` is the larger number of them.
+    """
+    dim = min(-(-kernel.key_dim // 8) * 8, arch.max_head_dim)
+    rows = row_blocks(kernel, arch)
+    blocks, tiled = max(rows, -(-kernel.value_dim // dim)), kernel.length > arch.tile_keys(dim) or rows > 1
     pairs = blocks == 1 and not tiled and pair_fits(arch, dim, kernel.length)
     return Layout(
         arch, layers, kernel.heads * blocks, dim, kernel.length, kernel.length, key_bits, 0, value_bits,
         pair_heads=pairs, tiled=tiled,
     )  # fmt: skip
+
+
+def row_blocks(kernel: DecayAttention, arch: Arch) -> int:
+    """Records that a key is cut into."""
+    return -(-kernel.key_dim // arch.max_head_dim)
+
+
+def _passes(queries: int, keys: int, tile: int, start: int, rows: int) -> Iterator[tuple[Part, int]]:
+    """Parts of all tiles and the row block that each is of. Only behind the last block do rows part into those that
+    end in the tile and those that go on, so that sums are taken in the order in which they were left.
+    """
+    for _, of_tile in itertools.groupby(parts(queries, keys, tile, start), key=lambda part: part.first_key):
+        found = list(of_tile)
+        first, count = found[0], sum(part.queries for part in found)
+        for block in range(rows - 1):
+            yield first._replace(queries=count, starts=first.starts and block == 0, ends=False), block
+        for part in found:
+            yield part._replace(starts=part.starts and rows == 1), rows - 1
 
 
 def lower_decay(
@@ -62,6 +84,7 @@ def lower_decay(
     """
     layout = decay_layout(kernel, arch, key_bits, value_bits, layers)
     dim, blocks = layout.head_dim, layout.heads // kernel.heads
+    columns, rows = -(-kernel.value_dim // dim), row_blocks(kernel, arch)
     queries = kernel.length if queries is None else queries
     if not 1 <= queries <= kernel.length:
         raise UserError(f"queries = {queries}: must be 1 to {kernel.length}")
@@ -71,11 +94,11 @@ def lower_decay(
     # No token state: contexts may be longer than it, and nothing is ever pruned.
     items: list[Item] = [{"opcode": Opcode.TOKENS, "flags": Flag.RESTART}]
     for layer in range(layers):
-        for place in range(layout.heads):
-            head = place // blocks
+        for head, column in itertools.product(range(kernel.heads), range(columns)):
+            place = head * blocks + column
             score, output = scales[head]
             where = {name: layout.address(name, layer, place) for name in ("q", "v", "output")}
-            for part in parts(queries, kernel.length, arch.tile_keys(dim), start):
+            for part, row in _passes(queries, kernel.length, arch.tile_keys(dim), start, rows):
                 flags = Flag.CAUSAL | (Flag.FIRST_TILE if part.starts else 0) | (Flag.LAST_TILE if part.ends else 0)
                 q_row, sums = part.first_query, layout.tiled
                 items.append(
@@ -100,8 +123,8 @@ def lower_decay(
                         "score_shift": score[1],
                         "output_mantissa": output[0],
                         "output_shift": output[1],
-                        "q_address": layout.address("q", layer, head * blocks) + q_row * layout.query_stride,
-                        "k_msb_address": layout.address("k_msb", layer, head * blocks),
+                        "q_address": layout.address("q", layer, head * blocks + row) + q_row * layout.query_stride,
+                        "k_msb_address": layout.address("k_msb", layer, head * blocks + row),
                         "v_address": where["v"],
                         "output_address": where["output"] + q_row * layout.output_stride,
                         "partial_address": layout.address("partial", layer, place) + q_row * layout.partial_stride

@@ -24,7 +24,10 @@ WHOLE = encode_scale(1.0, SCALE_BITS)
 
 @dataclass(frozen=True)
 class LinearLayout:
-    """Addresses of ``rows`` rows of x (``inputs`` long), W and ``outputs``; ``weight_bits`` of W in memory."""
+    """Addresses of ``rows`` rows of x (``inputs`` long), W and ``outputs``; ``weight_bits`` of W in memory.
+
+    ``width``: words of a block, a multiple of 8; ``longest``: elements of x in a job at most. 0: as many as there can.
+    """
 
     arch: Arch
     rows: int
@@ -32,16 +35,19 @@ class LinearLayout:
     outputs: int
     weight_bits: int = 12
     base: int = 0
+    width: int = 0
+    longest: int = 0
 
     @property
     def dim(self) -> int:
         """Words of a block and of a slice at most."""
-        return min(self.arch.max_head_dim, -(-self.outputs // 8) * 8)
+        return self.width or min(self.arch.max_head_dim, -(-self.outputs // 8) * 8)
 
     @property
     def slice(self) -> int:
         """Elements of x in a job."""
-        return min(self.dim, self.arch.tile_keys(self.dim))
+        most = min(self.dim, self.arch.tile_keys(self.dim))
+        return min(most, self.longest) if self.longest else most
 
     @property
     def blocks(self) -> int:
@@ -93,18 +99,20 @@ class LinearLayout:
 
 
 def lower_linear(
-    kernel: Gemm, arch: Arch, *, weight_bits: int = 12, scale: tuple[int, int] = (0, 0), base: int = 0
-) -> Program:
+    kernel: Gemm, arch: Arch, *, weight_bits: int = 12, scale: tuple[int, int] = (0, 0), base: int = 0,
+    width: int = 0, longest: int = 0,
+) -> Program:  # fmt: skip
     """Y = X W.
 
     Args:
         weight_bits: width of W in memory. scale: mantissa and shift of the output scale
-            (:func:`accel.numerics.decay.output_scale`). base: address of the first tensor.
+            (:func:`accel.numerics.decay.output_scale`). base: address of the first tensor. width, longest: outputs and
+            inputs of a job, as in :class:`LinearLayout`.
 
     Raises:
         UserError: more inputs than positions, or anything that Program.check refuses.
     """
-    layout = LinearLayout(arch, kernel.M, kernel.K, kernel.N, weight_bits, base)
+    layout = LinearLayout(arch, kernel.M, kernel.K, kernel.N, weight_bits, base, width, longest)
     if layout.slice < 1:
         raise UserError(f"N = {kernel.N}: machine {arch.name} holds no row of {layout.dim} words")
     items: list[Item] = []

@@ -93,6 +93,12 @@ def linear_scan(x: ArrayLike, decay: ArrayLike, shift: int, form: Form = "shift"
     return out, state.saturated
 
 
+def decay_octaves(exponents: ArrayLike) -> Int:
+    """Octaves (d,) by which the exponents (d, n) of a selective scan, in units of 1 at a dt word of 2048, pass 16."""
+    largest = np.asarray(exponents, np.float64).max(1)
+    return np.clip(np.ceil(np.log2(largest / (LARGEST_DECAY / DECAY_ONE))), 0, WORD_BITS - 1).astype(np.int64)
+
+
 def selective_scan(
     du: ArrayLike,
     dt: ArrayLike,
@@ -101,21 +107,26 @@ def selective_scan(
     C: ArrayLike,
     shift: int,
     form: Form = "shift",
+    octaves: ArrayLike = 0,
 ) -> tuple[Int, int]:
     """Selective SSM: h = 2^-d h + B du, y = C h, d = dt |A| log2 e.
 
     Args:
-        du, dt: (tokens, d): words of dt u, and of dt (not negative). A: (d, n): decay exponents at a dt word of 2048;
-            held as decay words, since their range is wide. B, C: (tokens, n) words.
+        du, dt: (tokens, d): words of dt u, and of dt (not negative). A: (d, n): decay exponents at a dt word of
+            2048 >> octaves; held as decay words, since their range is wide. B, C: (tokens, n) words.
         shift: as for :func:`scan_step`.
+        octaves: 0 to 11, (d,) or one for all. A decay word ends just below 16; a channel whose exponent at its largest
+            dt is beyond holds it for a smaller dt, or its smaller steps would all decay too slowly
+            (:func:`decay_octaves`).
 
     Returns:
         y (tokens, d), exact sums in units of 2^(shift + 9) of three words, and states that were limited.
     """
     du, dt, A, B, C = (np.asarray(x, np.int64) for x in (du, dt, A, B, C))
+    by = WORD_BITS - 1 - np.broadcast_to(np.asarray(octaves, np.int64), A.shape[:1])[:, None]
     state, y = ScanState.empty(*A.shape), np.zeros(du.shape, np.int64)
     for t in range(len(du)):
-        decay = np.minimum(half_up(dt[t][:, None] * A, WORD_BITS - 1), LARGEST_DECAY)
+        decay = np.minimum(half_up(dt[t][:, None] * A, by), LARGEST_DECAY)
         state = scan_step(state, du[t][:, None] * B[t], decay, shift, form)
         y[t] = scan_words(state) @ C[t]
     return y, state.saturated

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.plan import Plan
 from accel.lower.programs import lower_decode, lower_prefill
-from accel.program import Jobs, Program
+from accel.program import Jobs, Mode, Program
 from accel.units.engine import TOKEN_BITS
-from sim.counts import counts
-from sim.engine import run_timing
+from sim.counts import bound, counts
+from sim.engine import Timing, run_timing
 from sim.unroll import unroll
 from sim.values import Executor, ScoreSource
+from sim.work import Work
 from workloads.kernels import SoftmaxAttention
 
 SAMPLE_CYCLES = 300_000
@@ -64,12 +65,27 @@ def program_of(kernel: SoftmaxAttention, plan: Plan, arch: Arch, layers: int = 1
 
 
 def run_program(program: Program, arch: Arch, source: ScoreSource, seed: int) -> tuple[int, dict[str, Any]]:
-    """Cycles and counters (docs/counters.md) of a program whose scores come from ``source``."""
+    """Cycles and counters (docs/counters.md) of a program whose scores come from ``source``; in ``needs`` also the
+    cycles that arrays and memory would take alone.
+    """
+    executor, timing, work = timed(program, arch, source, seed)
+    counted = counts(arch, work, executor.recorded, timing)
+    alone = bound(arch, counted, timing)
+    arrays = max(alone[name] for name in ("qk", "softmax", "topk", "pv"))
+    return timing.cycles, counted | {"needs": {"arrays": arrays, "memory": alone["dram"]}}
+
+
+def timed(program: Program, arch: Arch, source: ScoreSource, seed: int) -> tuple[Executor, Timing, Work]:
+    """A program's values and timing."""
     executor = Executor(arch, seed)
-    executor.run(program.jobs, source)
+    if (program.jobs["mode"] == Mode.LINEAR).any():
+        # Jobs that are alike are drawn in one go, which rows that carry on from one to the next must not be.
+        for at in range(len(program.jobs)):
+            executor.run(program.jobs[at : at + 1], source)
+    else:
+        executor.run(program.jobs, source)
     work = unroll(arch, executor.recorded)
-    timing = run_timing(arch, work)
-    return timing.cycles, counts(arch, work, executor.recorded, timing)
+    return executor, run_timing(arch, work), work
 
 
 def head_cycles(arch: Arch, kernel: SoftmaxAttention) -> int:

@@ -1,30 +1,32 @@
 """One phase on one machine: cycles, how they were found, and the counters that energy is made of.
 
-`SIMULATED` names the modes that have a program; a further mode moves there when the simulator has it, and everything
-behind it stays as it is.
+`SIMULATED` names the modes that have a program; a further mode moves there when the simulator has it and its lowering
+gives pieces, and everything behind it stays as it is.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from accel.arch import Arch
-from accel.lower.zoo import Mode, Phase
+from accel.lower.zoo import Mode, Phase, Piece
 from accel.lower.zoo.phase import WORD
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import EXPONENT_BITS
-from accel.zoo.attention_time import added, scaled, simulate
+from accel.zoo.attention_time import Simulated, added, scaled, simulate
 from accel.zoo.memory_time import memory_time
+from accel.zoo.program_time import bytes_of, simulate_decay, simulate_product
+from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention
 
 Label = Literal["simulated", "sampled", "modelled", "host", "refused"]
+WAITING = 0.5
 ADDRESS_BYTES = 8  # an entry of an address FIFO, as in sim.counts
 
 
 @dataclass(frozen=True)
 class PhaseRun:
-    """All repeats of a phase. ``cycles``: 0 on the host. ``array``, ``memory``: cycles that arrays and memory need
-    alone, of a modelled phase. ``moved_bytes``: whole accesses, reads and writes.
+    """All repeats of a phase. ``cycles``: 0 on the host. ``array``, ``memory``: cycles that arrays and memory would
+    need alone. ``moved_bytes``: whole accesses, reads and writes.
     """
 
     phase: Phase
@@ -36,25 +38,63 @@ class PhaseRun:
     counts: dict[str, Any]
     sample: str = ""
 
+    @property
+    def limit(self) -> str:
+        """What the phase's time is made of; ``waiting`` where neither arrays nor memory explain half of it."""
+        if not self.cycles:
+            return "-"
+        if max(self.array, self.memory) < WAITING * self.cycles:
+            return "waiting"
+        return "memory" if self.memory > self.array else "arrays"
+
 
 def run_phase(arch: Arch, phase: Phase) -> PhaseRun:
     """Time and counters of a phase, simulated where its mode has a program and modelled elsewhere."""
-    return SIMULATED.get(phase.mode, _modelled)(arch, phase)
+    return (_simulated if phase.mode in SIMULATED and phase.pieces else _modelled)(arch, phase)
 
 
-def _softmax(arch: Arch, phase: Phase) -> PhaseRun:
+def simulate_piece(arch: Arch, piece: Piece) -> Simulated:
+    """One piece of a phase."""
+    match piece.kernel:
+        case SoftmaxAttention():
+            return simulate(arch, piece.kernel)
+        case DecayAttention():
+            return simulate_decay(arch, piece.kernel)
+        case Gemm():
+            return simulate_product(arch, piece.kernel, piece.width, piece.longest)
+
+
+def _simulated(arch: Arch, phase: Phase) -> PhaseRun:
     cycles, counted, samples = 0.0, None, []
     for piece in phase.pieces:
-        found = simulate(arch, piece.kernel)
+        found = simulate_piece(arch, piece)
         times = piece.times * phase.repeats
         cycles += found.cycles * times
         part = scaled(found.counts, times)
         counted = part if counted is None else added(counted, part)
         samples += [found.sample] if found.sample else []
     assert counted is not None
-    moved = sum(counted["dram_read_bytes"].values()) + counted["dram_write_bytes"]
+    if phase.mode == "linear":  # its traffic is known in closed form, so a sample's need not stand for it
+        counted = counted | _traffic(phase, counted)
+    moved = bytes_of(counted)
     label: Label = "sampled" if samples else "simulated"
-    return PhaseRun(phase, label, cycles, 0.0, 0.0, moved, counted, "; ".join(samples))
+    needs = counted["needs"]
+    return PhaseRun(phase, label, cycles, needs["arrays"], needs["memory"], moved, counted, "; ".join(samples))
+
+
+def _traffic(phase: Phase, counted: dict[str, Any]) -> dict[str, Any]:
+    """Counters of a product's traffic from its streams, and accesses to match."""
+    before = bytes_of(counted)
+    wanted = phase.moved_bytes * phase.repeats
+    if before == wanted:
+        return {}
+    write = sum(stream.write + stream.write_again for stream in phase.streams) * phase.repeats
+    read = dict.fromkeys(counted["dram_read_bytes"], 0.0)
+    for stream in phase.streams:
+        name = "v" if stream.kind in ("weights", "cache") else "q"
+        read[name] += (stream.read + stream.read_again) * phase.repeats
+    by = {name: scaled(counted[name], wanted / before) for name in ("dram_commands", "crossbar_bytes")}
+    return {"dram_read_bytes": read, "dram_write_bytes": write, **by}
 
 
 def _modelled(arch: Arch, phase: Phase) -> PhaseRun:
@@ -112,7 +152,8 @@ def _counts(arch: Arch, phase: Phase, act: float, ref: float, read: int, write: 
     }  # fmt: skip
 
 
-SIMULATED: dict[Mode, Callable[[Arch, Phase], PhaseRun]] = {"softmax": _softmax}
+SIMULATED: tuple[Mode, ...] = ("softmax", "decay", "linear")
+"""Modes with a program. A phase of theirs without pieces (totals only, learned memories) is modelled."""
 
 
 def energy_counts(runs: list[PhaseRun]) -> dict[str, Any]:

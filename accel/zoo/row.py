@@ -5,7 +5,7 @@ A row is a plain dictionary that depends on nothing but the configuration, the m
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,28 +21,42 @@ from workloads.systems.totals import totals_of
 FORMAT = 1
 BASELINES = {"fp32": 32, "fp16": 16, "int8": 8}
 """Bits per number of an unpruned machine that moves every tensor once, as the closed forms say."""
+UNBUILT = (
+    "not built: products with the best of weights, x or outputs resident in SRAMs of this size; "
+    "a job of this engine takes one record of x and keeps no sums of several rows"
+)
 
 
-def run_row(system: System, one: Configuration, arch: Arch) -> dict[str, Any]:
-    """Lower, time, cost and measure one configuration.
+def run_row(
+    system: System, one: Configuration, arch: Arch, tell: Callable[[str, float], None] | None = None
+) -> dict[str, Any]:
+    """Lower, time, cost and measure one configuration; ``tell`` hears which kernel is at hand, and the share done.
 
     Raises:
         UserError: a machine whose memory or technology has no figures.
     """
     calls = one.calls()
     phases = [lower_call(call, arch) for call in calls]
-    runs = [[run_phase(arch, phase) for phase in found] for found in phases]
+    runs = []
+    for at, found in enumerate(phases):
+        if tell:
+            tell(calls[at].label, at / len(phases))
+        runs.append([run_phase(arch, phase) for phase in found])
     every = [run for found in runs for run in found]
     cycles = math.ceil(sum(run.cycles for run in every))
     energy = run_energy(arch, energy_counts(every), cycles).energy_pJ
     moved = {"mixer": _moved(calls, runs, mixer=True), "whole": sum(run.moved_bytes for run in every)}
     totals = totals_of(calls)
     f = totals.mixer_share
+    techniques = measure_techniques(system, calls, runs, arch)
+    unbuilt = {"mixer": _moved(calls, runs, mixer=True, unbuilt=True), "whole": sum(map(_unbuilt, every))}
     return {
         "format": FORMAT,
         "name": one.name,
         "system": system.name,
         "title": system.title,
+        "about": system.about,
+        "computes": list(system.computes),
         "seed_system": system.seed,
         "paper": system.paper,
         "family": system.family,
@@ -64,22 +78,34 @@ def run_row(system: System, one: Configuration, arch: Arch) -> dict[str, Any]:
         "energy_pJ": energy,
         "baseline_bytes": {name: _baseline(calls, bits) for name, bits in BASELINES.items()},
         "ratio": {name: _ratios(calls, bits, moved) for name, bits in BASELINES.items()},
+        "unbuilt": {
+            "said": UNBUILT,
+            "dram_bytes": unbuilt["whole"],
+            "ratio": {name: _ratios(calls, bits, unbuilt) for name, bits in BASELINES.items()},
+        },
         "mixer_share": f,
         "ceiling": 1 / (1 - f) if f < 1 else None,
         "lowering": _summary(every),
         "refused": [f"{run.phase.name}: {run.phase.decision}" for run in every if run.label == "refused"],
         "host": [f"{run.phase.name}: {run.phase.decision}" for run in every if run.label == "host"],
         "error": _errors(calls, arch),
-        "techniques": measure_techniques(system, calls, runs, arch),
+        "together": techniques.pop("together"),
+        "techniques": techniques,
         "phases": [_phase(call, run) for call, found in zip(calls, runs, strict=True) for run in found],
         "notes": [*system.notes, *one.notes],
         "uncertain": list(system.uncertain),
     }
 
 
-def _moved(calls: Sequence[Call], runs: Sequence[list[PhaseRun]], *, mixer: bool) -> float:
+def _unbuilt(run: PhaseRun) -> float:
+    """Bytes of a phase under the best tiling that is not built."""
+    best = run.phase.unbuilt_bytes
+    return run.moved_bytes if best is None else min(run.moved_bytes, best * run.phase.repeats)
+
+
+def _moved(calls: Sequence[Call], runs: Sequence[list[PhaseRun]], *, mixer: bool, unbuilt: bool = False) -> float:
     return sum(
-        run.moved_bytes
+        _unbuilt(run) if unbuilt else run.moved_bytes
         for call, found in zip(calls, runs, strict=True)
         if (call.role == "mixer") == mixer
         for run in found
@@ -153,6 +179,7 @@ def _phase(call: Call, run: PhaseRun) -> dict[str, Any]:
         "lowered_bytes": phase.moved_bytes * phase.repeats,
         "dram_bytes": run.moved_bytes,
         "cycles": run.cycles,
+        "limit": run.limit,
         "array_cycles": run.array,
         "memory_cycles": run.memory,
         "streams": [asdict(stream) for stream in phase.streams],

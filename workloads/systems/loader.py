@@ -40,17 +40,23 @@ def find_run(name: str) -> tuple[System, Configuration]:
     The name of a configuration starts with its system's, so only files that can hold it are read. Raises UserError with
     the nearest name if there is none.
     """
-    stems = sorted((path.stem for path in ZOO.glob("*.yaml")), key=len, reverse=True)
-    for stem in stems:
-        if name == stem or name.startswith(f"{stem}-"):
-            if find(stem).kind != "system":
-                continue
+    found = known_run(name)
+    if found is not None:
+        return found
+    near = get_close_matches(name, run_names(), 3, 0.5)
+    systems = ", ".join(system.name for system in load_zoo())
+    hint = f"did you mean {' or '.join(near)}?" if near else f"systems: {systems}"
+    raise UserError(f"no system is called {name!r}; {hint}")
+
+
+def known_run(name: str) -> tuple[System, Configuration] | None:
+    """The same, or None if there is no such name; reads no other file."""
+    for stem in sorted((path.stem for path in ZOO.glob("*.yaml")), key=len, reverse=True):
+        if (name == stem or name.startswith(f"{stem}-")) and find(stem).kind == "system":
             system = load_system(stem)
             if name in (system.name, *(one.name for one in system.configurations)):
                 return system, system.configuration(name)
-    near = get_close_matches(name, run_names(), 3, 0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"systems: {', '.join(sorted(stems))}"
-    raise UserError(f"no system is called {name!r}; {hint}")
+    return None
 
 
 def run_names() -> tuple[str, ...]:

@@ -7,7 +7,7 @@ on through memory.
 
 from accel.arch import Arch
 from accel.lower.zoo.causal import causal_work
-from accel.lower.zoo.phase import SUM_BYTES, Phase, blocks, streams_of, word_bytes
+from accel.lower.zoo.phase import SUM_BYTES, Phase, Piece, blocks, streams_of, word_bytes
 from workloads.kernels import DecayAttention
 from workloads.systems import Call
 
@@ -41,5 +41,6 @@ def lower_decay(call: Call, arch: Arch, windows: tuple[int, ...] | None = None) 
             qk_macs=pairs * dk, pv_macs=pairs * dv, again_macs=(nv - 1) * pairs * dk + (nk - 1) * pairs * dv,
             exponentials=done, normalisations=done, output_values=kernel.heads * L * dv,
             array_cycles=nk * nv * sum(work.lines for work in heads),
+            pieces=() if windows else (Piece(kernel, 1),),
         ),
     )  # fmt: skip

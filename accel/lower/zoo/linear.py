@@ -1,86 +1,64 @@
 """Weights times activations in ``linear`` mode: x in place of probabilities, rows of W in place of V (docs/modes.md).
 
-W is cut into column blocks (outputs of a job) and, where a block of all K rows is more than half of the V SRAM, into
-tiles of K. A tile stays while all rows of x pass, the next one is fetched meanwhile; so weights move once. Sums of
-several rows leave through memory between tiles of K, those of a single row stay in the accumulators. x is fetched anew
-for each column block unless all of it fits the query buffer.
+`accel.lower.zoo.product` cuts a product as `accel.lower.linear` executes it, so what a phase moves is what its program
+moves. A convolution is a product with a row of x per output pixel, in one of two ways: *tap by tap*, each tap's
+channels a slice that is fetched where the map lies; or *as rows*, which the host writes out first, so that slices are
+full. Groups of few channels are joined, with zeros between them, so that a record holds more than one.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from accel.arch import Arch
-from accel.lower.zoo.phase import (
-    SUM_BYTES,
-    Phase,
-    blocks,
-    line_cycles,
-    query_words,
-    streams_of,
-    tile_rows,
-    word_bytes,
-)
+from accel.lower.zoo.phase import Phase, Piece, Stream, streams_of
+from accel.lower.zoo.product import Cut, best_cut, unbuilt_bytes
 from workloads.kernels import Aggregate, Conv, Gemm, Gemv
 from workloads.systems import Call
 
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a product [M, K] x [K, N] is cut: ``width`` of a column block, how many of them, tiles of K.
-
-    ``x_passes``: how often x is fetched. ``sum_bytes``: of sums, one way. ``cycles``: of the PV array.
-    """
-
-    width: int
-    columns: int
-    k_tiles: int
-    x_passes: int
-    sum_bytes: int
-    cycles: int
+STAYS = {True: ("weight tile",), False: ("sums",)}
 
 
-def tile(arch: Arch, M: int, K: int, N: int) -> Tiling:
-    """The cut with the least time, and of those the least traffic."""
-    widths = [1 << bit for bit in range(3, arch.max_head_dim.bit_length())]
-    smallest = next((width for width in widths if width >= N), widths[-1])
-    found = [_tiling(arch, M, K, N, width) for width in widths if width <= smallest]
-
-    def cost(t: Tiling) -> tuple[float, int]:
-        extra = 2 * t.sum_bytes + word_bytes(M * K) * t.x_passes
-        moved = extra + word_bytes(K * N) + 2 * M * N
-        return max(t.cycles, moved / arch.peak_read_bytes_per_cycle), extra
-
-    return min(found, key=cost)
+def moving(stream: Stream, moved: int) -> Stream:
+    """The stream of a closed form when it really moves so many bytes one way: some of it kept, or more than once."""
+    once = min(stream.read + stream.write, moved)
+    kept, again = stream.read + stream.write - once, moved - once
+    if stream.write:
+        return Stream(stream.name, stream.kind, 0, once, kept, 0, again)
+    return Stream(stream.name, stream.kind, once, 0, kept, again, 0)
 
 
-def _tiling(arch: Arch, M: int, K: int, N: int, width: int) -> Tiling:
-    cuts = blocks(N, width)
-    tiles = blocks(K, tile_rows(arch, width))
-    cycles = M * sum(line_cycles(arch, rows, cut) for cut in cuts for rows in tiles)
-    passes = 1 if query_words(arch) >= M * K else len(cuts)
-    sums = M * N * SUM_BYTES * (len(tiles) - 1) if M > 1 else 0
-    return Tiling(width, len(cuts), len(tiles), passes, sums, cycles)
+def product_streams(streams: tuple[Stream, ...], one: Cut, count: int, x: str = "x", w: str = "weights",
+                    y: str = "output") -> tuple[Stream, ...]:  # fmt: skip
+    """Streams of ``count`` products; ``streams``: the closed form's, of which those that stay on chip are missing."""
+    found = []
+    known = {stream.name: stream for stream in streams}
+    for name, moved, kind in ((w, one.weights, "weights"), (x, one.x, "activation")):
+        found.append(moving(known.get(name, Stream(name, kind)), moved * count))  # type: ignore[arg-type]
+    if one.sums:
+        found.append(Stream("sums", "activation", read_again=one.sums * count, write_again=one.sums * count))
+    out = known.get(y, Stream(y, "activation"))
+    if out.once:
+        found.append(moving(out, one.output * count))
+    else:
+        found.append(Stream(y, "activation", write_again=one.output * count))
+    return tuple(found)
 
 
-def _words(t: Tiling, M: int) -> str:
-    said = [f"{t.columns} column blocks of {t.width}" if t.columns > 1 else f"one column block of {t.width}"]
-    if t.k_tiles > 1:
-        said.append(f"{t.k_tiles} tiles of K" + (", sums through memory" if M > 1 else ", sums stay"))
-    said.append("x stays" if t.x_passes == 1 else f"x fetched {t.x_passes} times")
-    return ", ".join(said)
+def pieces_of(one: Cut, count: int) -> tuple[Piece, ...]:
+    """What the simulator runs for ``count`` products."""
+    return (Piece(Gemm(one.rows, one.K, one.N), one.times * count, one.width, one.longest),)
 
 
 def lower_gemm(call: Call, arch: Arch) -> tuple[Phase, ...]:
-    """A matrix product: weights once, in tiles."""
+    """A matrix product."""
     kernel = call.kernel
     assert isinstance(kernel, Gemm)
-    t = tile(arch, kernel.M, kernel.K, kernel.N)
-    x_again = (t.x_passes - 1) * word_bytes(kernel.M * kernel.K)
-    again = {"x": (x_again, 0)} | ({"sums": (t.sum_bytes, t.sum_bytes)} if t.sum_bytes else {})
+    one = best_cut(arch, kernel.M, kernel.K, kernel.N)
     return (
         Phase(
-            call.label, "linear", call.times, _words(t, kernel.M), streams_of(call, again), ("weight tile",),
-            t.columns * t.k_tiles, True, pv_macs=kernel.macs, output_values=kernel.M * kernel.N,
-            array_cycles=t.cycles,
+            call.label, "linear", call.times, one.said(), product_streams(streams_of(call), one, 1),
+            STAYS[one.rows > 1], one.blocks * one.slices, True, pv_macs=kernel.macs,
+            output_values=kernel.M * kernel.N, array_cycles=one.cycles,
+            unbuilt_bytes=unbuilt_bytes(arch, kernel.M, kernel.K, kernel.N).moved, pieces=pieces_of(one, 1),
         ),
     )  # fmt: skip
 
@@ -89,38 +67,77 @@ def lower_gemv(call: Call, arch: Arch) -> tuple[Phase, ...]:
     """A vector through a matrix, step after step; the matrix is streamed in each step."""
     kernel = call.kernel
     assert isinstance(kernel, Gemv)
-    t = tile(arch, 1, kernel.K, kernel.N)
-    again = {"x": ((t.x_passes - 1) * word_bytes(kernel.K) * kernel.steps, 0)}
-    said = _words(t, 1) + (f", weights anew in each of {kernel.steps} steps" if kernel.steps > 1 else "")
+    one = best_cut(arch, 1, kernel.K, kernel.N)
+    said = one.said() + (f", weights anew in each of {kernel.steps} steps" if kernel.steps > 1 else "")
     return (
         Phase(
-            call.label, "linear", call.times, said, streams_of(call, again), ("x",), t.columns * t.k_tiles, True,
-            pv_macs=kernel.macs, output_values=kernel.N * kernel.steps, array_cycles=t.cycles * kernel.steps,
+            call.label, "linear", call.times, said, product_streams(streams_of(call), one, kernel.steps),
+            ("sums",), one.blocks * one.slices, True, pv_macs=kernel.macs, output_values=kernel.N * kernel.steps,
+            array_cycles=one.cycles * kernel.steps, pieces=pieces_of(one, kernel.steps),
         ),
     )  # fmt: skip
+
+
+class _Way(NamedTuple):
+    """A convolution as ``groups`` products of ``joined`` groups each; ``rows``: bytes of x that the host writes out."""
+
+    cut: Cut
+    groups: int
+    joined: int
+    rows: int
+
+    @property
+    def moved(self) -> int:
+        return self.cut.moved * self.groups + self.rows
+
+
+def _ways(arch: Arch, kernel: Conv) -> list[_Way]:
+    M, taps = kernel.out_height * kernel.out_width, kernel.kernel_height * kernel.kernel_width
+    inputs, outputs = kernel.in_channels // kernel.groups, kernel.out_channels // kernel.groups
+    found = []
+    for joined in range(1, kernel.groups + 1):
+        if kernel.groups % joined or (joined > 1 and joined * max(inputs, outputs) > arch.max_head_dim):
+            continue
+        count, wide = kernel.groups // joined, inputs * joined
+        longest = -(-wide // -(-wide // arch.max_head_dim))  # a tap's channels in slices of even length
+        found.append(_Way(best_cut(arch, M, taps * wide, outputs * joined, longest), count, joined, 0))
+        if taps > 1:
+            whole = best_cut(arch, M, taps * wide, outputs * joined)
+            found.append(_Way(whole, count, joined, count * whole.x // whole.blocks))
+    return found
 
 
 def lower_conv(call: Call, arch: Arch) -> tuple[Phase, ...]:
-    """A convolution as a product: one row of x per output pixel, gathered by address, overlaps fetched again."""
+    """A convolution as products, in the way that moves least."""
     kernel = call.kernel
     assert isinstance(kernel, Conv)
-    M = kernel.out_height * kernel.out_width
-    K = kernel.in_channels // kernel.groups * kernel.kernel_height * kernel.kernel_width
-    t = tile(arch, M, K, kernel.out_channels // kernel.groups)
-    gathered = kernel.groups * t.x_passes * word_bytes(M * K)
-    once = word_bytes(kernel.in_channels * kernel.height * kernel.width)
-    again = {"x": (max(0, gathered - once), 0)}
-    if t.sum_bytes:
-        again["sums"] = (kernel.groups * t.sum_bytes, kernel.groups * t.sum_bytes)
-    said = f"as {kernel.groups} x " if kernel.groups > 1 else "as "
-    said += f"[{M} x {K}] x [{K} x {kernel.out_channels // kernel.groups}], {_words(t, M)}"
-    return (
+    way = min(_ways(arch, kernel), key=lambda way: (way.moved, way.cut.cycles * way.groups))
+    one, count, known = way.cut, way.groups, {stream.name: stream for stream in streams_of(call)}
+    said = f"as {count} x " if count > 1 else "as "
+    said += f"[{one.M} x {one.K}] x [{one.K} x {one.N}]"
+    said += f", {way.joined} groups joined" if way.joined > 1 else ""
+    said += ", rows of x written out by the host" if way.rows else ", tap by tap from the map"
+    phases = []
+    if way.rows:
+        read = known.pop("x", None)
+        rows = Stream("rows of x", "activation", write_again=way.rows)
+        phases.append(
+            Phase(
+                f"{call.label}: rows of x", "host", call.times, "the host copies each output's inputs into a record",
+                (read, rows) if read else (rows,),
+            )
+        )  # fmt: skip
+    dense = unbuilt_bytes(arch, one.M, one.K // way.joined, one.N // way.joined).moved * kernel.groups
+    phases.append(
         Phase(
-            call.label, "linear", call.times, said, streams_of(call, again), ("weight tile",),
-            kernel.groups * t.columns * t.k_tiles, True, pv_macs=kernel.macs,
-            output_values=kernel.out_channels * M, array_cycles=kernel.groups * t.cycles,
-        ),
+            call.label, "linear", call.times, f"{said}, {one.said()}",
+            product_streams(tuple(known.values()), one, count, x="rows of x" if way.rows else "x"),
+            STAYS[one.rows > 1], count * one.blocks * one.slices, True, pv_macs=kernel.macs,
+            again_macs=count * one.M * one.K * one.N - kernel.macs, output_values=kernel.out_channels * one.M,
+            array_cycles=count * one.cycles, unbuilt_bytes=dense, pieces=pieces_of(one, count),
+        )
     )  # fmt: skip
+    return tuple(phases)
 
 
 def lower_aggregate(call: Call, arch: Arch) -> tuple[Phase, ...]:

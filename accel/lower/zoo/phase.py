@@ -11,7 +11,7 @@ from typing import Literal
 from accel.arch import Arch
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import OUTPUT_BITS
-from workloads.kernels import SoftmaxAttention, StreamKind
+from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention, StreamKind
 from workloads.systems import Call
 
 Mode = Literal["softmax", "decay", "linear", "state", "scan", "host", "refused"]
@@ -62,10 +62,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Piece:
-    """Softmax attention that the simulator runs as it stands, ``times`` in one repeat of its phase."""
+    """A kernel that the simulator runs as it stands, ``times`` in one repeat of its phase. ``width``, ``longest``: of a
+    product, outputs and inputs of a job (:class:`~accel.lower.linear.LinearLayout`).
+    """
 
-    kernel: SoftmaxAttention
+    kernel: SoftmaxAttention | DecayAttention | Gemm
     times: int
+    width: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Phase:
     ``stays``: tensors in SRAM while it runs; ``tiles``: pieces that its largest tensor is cut into. ``qk_macs``,
     ``pv_macs``: the closed form's, by array; ``again_macs``: done twice on account of tiling; ``host_macs``: not done
     by the engine. ``normalisations``: products in the softmax lanes (factors, k', q'). ``output_values``: numbers
-    through the output scaler.
+    through the output scaler. ``unbuilt_bytes``: fewer bytes that a tiling would move that no engine here has.
     """
 
     name: str
@@ -94,6 +98,7 @@ class Phase:
     normalisations: int = 0
     output_values: int = 0
     array_cycles: int = 0
+    unbuilt_bytes: int | None = None
     pieces: tuple[Piece, ...] = field(default=(), compare=False)
 
     @property
@@ -145,13 +150,3 @@ def blocks(size: int, widest: int) -> list[int]:
 def line_cycles(arch: Arch, rows: int, dim: int) -> int:
     """Cycles in which the PV array (and QK, which is as wide) takes ``rows`` rows of ``dim`` numbers, line by line."""
     return -(-rows // arch.values_per_line(dim)) * arch.pv_fold(dim)
-
-
-def query_words(arch: Arch) -> int:
-    """12-bit words that the query buffer holds: what a phase can keep of its activations."""
-    return arch.fetcher.query_slots * arch.max_head_dim
-
-
-def tile_rows(arch: Arch, dim: int) -> int:
-    """V rows of a tile of which the next one is fetched meanwhile: half of the V SRAM."""
-    return max(arch.values_per_line(dim), arch.v_lines(dim) // 2 * arch.values_per_line(dim))

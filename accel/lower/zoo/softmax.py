@@ -11,8 +11,9 @@ dimension as a ``linear`` job, softmax on the host, values as a second ``linear`
 from dataclasses import replace
 
 from accel.arch import Arch
-from accel.lower.zoo.linear import tile
+from accel.lower.zoo.linear import pieces_of, product_streams
 from accel.lower.zoo.phase import Phase, Piece, Stream, streams_of, word_bytes
+from accel.lower.zoo.product import best_cut
 from accel.units.softmax import OUTPUT_BITS
 from workloads.kernels import SoftmaxAttention
 from workloads.systems import Call
@@ -83,47 +84,36 @@ def _products(call: Call, arch: Arch) -> tuple[Phase, ...]:
     assert isinstance(kernel, SoftmaxAttention)
     heads, M = kernel.batch * kernel.kv_heads * kernel.iterations, kernel.group * kernel.queries
     why = "scores only" if kernel.dv == 0 else f"head of {max(kernel.head_dim, kernel.dv)} > {arch.max_head_dim}"
-    seen = kernel.queries * kernel.keys
-    masked = heads * kernel.group * (seen - kernel.pairs)  # a causal mask is not known to a product
-    streams = {stream.name: stream for stream in streams_of(call)}
+    masked = heads * kernel.group * (kernel.queries * kernel.keys - kernel.pairs)  # a product does not know of a mask
+    streams = streams_of(call)
     score_bytes = heads * M * kernel.keys
-    first = tile(arch, M, kernel.head_dim, kernel.keys)
-    q_again = (first.x_passes - 1) * word_bytes(heads * M * kernel.head_dim)
-    write = word_bytes(score_bytes, OUTPUT_BITS)
-    scores = [
-        replace(streams[name], read_again=q_again if name == "q" else 0) for name in ("q", "k") if name in streams
-    ]
-    scores.append(Stream("scores", "activation", write_again=write))
+    first = best_cut(arch, M, kernel.head_dim, kernel.keys)
     phases = [
         Phase(
             f"{call.label}: scores", "linear", call.times,
-            f"{why}: K as weights, dimension by dimension; {first.columns} column blocks of {first.width}",
-            tuple(scores), ("q",), first.columns * first.k_tiles, True, pv_macs=kernel.exponentials * kernel.head_dim,
-            again_macs=masked * kernel.head_dim, output_values=score_bytes, array_cycles=heads * first.cycles,
+            f"{why}: K as weights, dimension by dimension; {first.said()}",
+            product_streams(streams, first, heads, "q", "k", "scores"), ("q",), first.blocks * first.slices, True,
+            pv_macs=kernel.exponentials * kernel.head_dim, again_macs=masked * kernel.head_dim,
+            output_values=score_bytes, array_cycles=heads * first.cycles, pieces=pieces_of(first, heads),
         ),
         Phase(
             f"{call.label}: softmax", "host", call.times, f"{why}: softmax on the host, scores through memory",
-            (Stream("scores", "activation", read_again=write),), exponentials=kernel.exponentials,
+            (Stream("scores", "activation", read_again=word_bytes(score_bytes, OUTPUT_BITS)),),
+            exponentials=kernel.exponentials,
         ),
     ]  # fmt: skip
     if kernel.dv == 0:
         return tuple(phases)
-    second = tile(arch, M, kernel.keys, kernel.dv)
-    read = second.x_passes * word_bytes(score_bytes)
-    values = [streams[name] for name in ("v", "output") if name in streams]
-    if kernel.shared_kv:
-        values.append(Stream("v", "cache", read_again=heads * word_bytes(kernel.keys * kernel.dv)))
-    values.append(Stream("probabilities", "activation", read_again=read, write_again=word_bytes(score_bytes)))
-    if second.sum_bytes:
-        values.append(
-            Stream("sums", "activation", read_again=heads * second.sum_bytes, write_again=heads * second.sum_bytes)
-        )
+    second = best_cut(arch, M, kernel.keys, kernel.dv)
+    known = tuple(stream for stream in streams if stream.name in ("v", "output"))
+    made = Stream("probabilities", "activation", write_again=word_bytes(score_bytes))
+    phases[1] = replace(phases[1], streams=(*phases[1].streams, made))
     phases.append(
         Phase(
-            f"{call.label}: values", "linear", call.times,
-            f"probabilities as x, {second.columns} column blocks of {second.width}, {second.k_tiles} tiles of keys",
-            tuple(values), ("v tile",), second.columns * second.k_tiles, True, pv_macs=kernel.exponentials * kernel.dv,
-            again_macs=masked * kernel.dv, output_values=heads * M * kernel.dv, array_cycles=heads * second.cycles,
+            f"{call.label}: values", "linear", call.times, f"probabilities as x; {second.said()}",
+            product_streams(known, second, heads, "probabilities", "v"), ("v tile",), second.blocks * second.slices,
+            True, pv_macs=kernel.exponentials * kernel.dv, again_macs=masked * kernel.dv,
+            output_values=heads * M * kernel.dv, array_cycles=heads * second.cycles, pieces=pieces_of(second, heads),
         )
     )  # fmt: skip
     return tuple(phases)

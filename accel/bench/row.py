@@ -3,11 +3,10 @@
 A row is a plain dictionary that depends on nothing but the benchmark, the variant, the machine, the seed and the code.
 """
 
-import math
 import shlex
-
 from typing import Any, NamedTuple
 
+from accel import row_store
 from accel.arch import Arch, Topk
 from accel.errors import UserError
 from accel.lower.plan import Plan
@@ -16,7 +15,7 @@ from accel.session import Run, report_of, run_trace
 from sim.values import Executor
 from workloads.benchmarks import Benchmark, Variant
 from workloads.benchmarks.closed_form import ALL, head_factor, token_factor, total_factor, width_factor
-from workloads.benchmarks.rows import WIDEST_BITS, heads_per_layer, row_trace, tokens_per_layer
+from workloads.benchmarks.rows import WIDEST_BITS, heads_per_layer, row_trace, tokens_per_layer, work_of
 from workloads.draw import DrawnScores
 from workloads.kernels import SoftmaxAttention
 
@@ -46,8 +45,23 @@ def machine(arch: Arch, variant: Variant) -> Arch:
     return arch.model_copy(update={"topk": serial})
 
 
-def run_row(asked: Asked) -> dict[str, Any]:
-    """Lower, execute, time and cost one benchmark.
+def key_of(asked: Asked, code: str) -> str:
+    """Short hash of all that decides the numbers of a row; benchmarks that come to the same work share them."""
+    one, variant = asked.benchmark, asked.variant
+    return row_store.key_of(
+        [
+            FORMAT,
+            one.stage,
+            work_of(one, variant),
+            machine(asked.arch, variant).model_dump(mode="json"),
+            asked.seed,
+            code,
+        ]
+    )
+
+
+def measure(asked: Asked) -> dict[str, Any]:
+    """Lower, execute, time and cost one benchmark; the numbers only, without its name.
 
     Raises:
         UserError: the benchmark does not fit the machine.
@@ -59,55 +73,56 @@ def run_row(asked: Asked) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"benchmark {one.name}: {error}") from None
     report, given = run.report, one.inputs
-    counted = report["counts"]
-    read, useful = counted["dram_read_bytes"], counted["dram_useful_bytes"]
-    moved = sum(read.values()) + counted["dram_write_bytes"]
-    energy = report["energy_pJ"]
-    dense_rows = (
-        given.layers.value * given.heads.value * given.length.value
-        if one.is_bert
-        else given.layers.value * given.heads.value * given.generated.value
-    )
+    counted, energy = report["counts"], report["energy_pJ"]
+    read = counted["dram_read_bytes"]
+    return {
+        "format": FORMAT,
+        "kept": {
+            "tokens": counted["keys"] / _visible(one, variant),
+            "heads": sum(heads_per_layer(one, variant)) / (given.layers.value * given.heads.value),
+            "values": counted["values_used"] / counted["keys"],
+        },
+        "second_pass_share": counted["lsb_refetch_rows"] / counted["rows"],
+        "cycles": report["cycles"],
+        "latency_s": report["latency_s"],
+        "dram_bytes": {
+            "moved": sum(read.values()) + counted["dram_write_bytes"], **read, "output": counted["dram_write_bytes"],
+        },
+        "dram_useful_bytes": counted["dram_useful_bytes"],
+        "baseline_bytes": report["baseline_bytes"],
+        "ratio": report["dram_reduction"],
+        "operations": report["operations"],
+        "throughput_ops_per_s": report["throughput_ops_per_s"],
+        "peak_share": report["throughput_ops_per_s"]["done"] / report["throughput_ops_per_s"]["peak"],
+        "bound": report["bound"],
+        "energy_pJ": energy,
+        "power_W": {part: pJ * 1e-12 / report["latency_s"] for part, pJ in energy.items()},
+    }  # fmt: skip
+
+
+def row_of(asked: Asked, measured: dict[str, Any]) -> dict[str, Any]:
+    """A row: what was asked, in full, and what was measured."""
+    one = asked.benchmark
+    counted = {
+        "tokens_and_values": token_factor(one), "heads": head_factor(one), "widths": width_factor(one),
+        "all": total_factor(one),
+    }  # fmt: skip
     return {
         "format": FORMAT,
         "name": one.name,
         "title": one.title,
         "family": one.family,
         "stage": one.stage,
-        "without": list(variant.without),
+        "without": list(asked.variant.without),
         "arch": asked.arch.name,
         "set": dict(asked.changes),
         "seed": asked.seed,
         "command": command(asked),
-        "inputs": {name: value.model_dump(mode="json") for name, value in given.labelled().items()},
+        "inputs": {name: value.model_dump(mode="json") for name, value in one.inputs.labelled().items()},
         "notes": list(one.notes),
-        "kept": {
-            "tokens": counted["keys"] / (_visible(one) * _rows_share(one, variant)),
-            "heads": sum(heads_per_layer(one, variant)) / (given.layers.value * given.heads.value),
-            "values": counted["values_used"] / counted["keys"],
-            "rows": counted["rows"] / dense_rows,
-        },
-        "second_pass_share": counted["lsb_refetch_rows"] / counted["rows"],
-        "cycles": report["cycles"],
-        "latency_s": report["latency_s"],
-        "dram_bytes": {"moved": moved, **read, "output": counted["dram_write_bytes"]},
-        "dram_useful_bytes": useful,
-        "baseline_bytes": report["baseline_bytes"],
-        "ratio": report["dram_reduction"],
-        "counted_factors": None
-        if variant != ALL
-        else {
-            "tokens_and_values": token_factor(one), "heads": head_factor(one), "widths": width_factor(one),
-            "all": total_factor(one),
-        },
-        "operations": report["operations"],
-        "throughput_ops_per_s": report["throughput_ops_per_s"],
-        "peak_share": report["throughput_ops_per_s"]["done"] / report["throughput_ops_per_s"]["peak"],
-        "bound": report["bound"],
-        "energy_pJ": energy,
-        "power_W": energy["total"] * 1e-12 / report["latency_s"],
-        "area_mm2": report["area_mm2"]["total"],
-    }  # fmt: skip
+        "counted_factors": counted if asked.variant == ALL else None,
+        **{name: value for name, value in measured.items() if name != "format"},
+    }
 
 
 def command(asked: Asked) -> str:
@@ -118,24 +133,15 @@ def command(asked: Asked) -> str:
     return " ".join(filter(None, (shlex.join(words), asked.variant.options)))
 
 
-def _visible(one: Benchmark) -> int:
-    """Keys that the rows of the unpruned network see."""
-    given = one.inputs
-    heads = given.layers.value * given.heads.value
-    if one.is_bert:
-        return heads * given.length.value**2
-    return heads * sum(given.length.value + 1 + token for token in range(given.generated.value))
-
-
-def _rows_share(one: Benchmark, variant: Variant) -> float:
-    """Of the network's rows, those whose head runs and whose query is still there."""
-    given = one.inputs
-    heads = heads_per_layer(one, variant)
-    if not one.is_bert or not variant.has("query-pruning"):
-        return sum(heads) / (given.layers.value * given.heads.value)
-    alive = tokens_per_layer(one, variant)
-    kept = sum(count * tokens for count, tokens in zip(heads, alive, strict=True))
-    return kept / (given.layers.value * given.heads.value * given.length.value)
+def _visible(one: Benchmark, variant: Variant) -> int:
+    """Keys that the rows that are left would see if no token were pruned."""
+    given, heads = one.inputs, heads_per_layer(one, variant)
+    if not one.is_bert:
+        return sum(heads) * sum(given.length.value + 1 + token for token in range(given.generated.value))
+    queries = tokens_per_layer(one, variant)
+    if not variant.has("query-pruning"):
+        queries = (given.length.value,) * len(heads)
+    return given.length.value * sum(count * rows for count, rows in zip(heads, queries, strict=True))
 
 
 def _generate(one: Benchmark, variant: Variant, arch: Arch, seed: int) -> Run:
@@ -171,5 +177,3 @@ def _summarise(one: Benchmark, variant: Variant, arch: Arch, seed: int) -> Run:
         dense=(2 * numbers, numbers),
         dense_operations=4 * numbers * length,
     )
-
-

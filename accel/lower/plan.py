@@ -23,7 +23,8 @@ class Plan:
             largest probability below which a row counts as flat.
         value_bits, query_bits: widths of V and Q. A query is stored in a 12-bit word whatever its width.
         local_values: share of its V rows that each query keeps, in every tile.
-        tokens, heads: average share kept behind the unpruned first layers (:func:`workloads.cascade.layer_shares`); 1 prunes nothing.
+        tokens, heads: average share kept behind the unpruned first layers (:func:`workloads.cascade.layer_shares`);
+            1 prunes nothing.
         halve_every: decode steps after which the token scores are halved, so that old importance fades; 0: never, as in
             the paper. (The published traces have a flag for it on some rows, without a rule.)
         token_counts, head_counts: numbers kept per layer, instead; they may not grow from layer to layer.

@@ -27,9 +27,7 @@ def code_digest() -> str:
 def row_key(system: System, one: Configuration, arch: Arch) -> str:
     """Short hash of the configuration, what the system says of itself, the machine and the code."""
     own = system.model_dump(mode="json", exclude={"configurations", "kernels"})
-    return row_store.key_of(
-        [FORMAT, own, one.model_dump(mode="json"), arch.model_dump(mode="json"), code_digest()]
-    )
+    return row_store.key_of([FORMAT, own, one.model_dump(mode="json"), arch.model_dump(mode="json"), code_digest()])
 
 
 def row_path(folder: Path, system: System, one: Configuration, arch: Arch) -> Path:

@@ -1,4 +1,4 @@
-"""Inputs that the paper does not print, set so that its averages come out: ``python -m workloads.benchmarks.calibrate``.
+"""``python -m workloads.benchmarks.calibrate``: inputs that are not published, set so that the averages come out.
 
 Each is one number (or one list of head counts) for all benchmarks that lack a published one. The averages that they
 are set by are no evidence any more; ``accel bench`` marks them so. ``--check`` writes nothing and fails if the stored
@@ -34,7 +34,9 @@ def calibrate() -> dict[str, dict[str, Any]]:
     """Calibrated values, each with what it makes come out and the value that it reaches."""
     values, said = dict(_START), {}
 
-    def fit(name: str, tries: Iterable[Any], mean: Callable[[list[Benchmark]], float], target: float, what: str) -> None:
+    def fit(
+        name: str, tries: Iterable[Any], mean: Callable[[list[Benchmark]], float], target: float, what: str
+    ) -> None:
         values[name] = _nearest(tries, lambda trial: mean(_benchmarks({**values, name: trial})) - target)
         reached = mean(_benchmarks(values))
         said[name] = {"value": values[name], "so_that": f"{what} is {target} (reached: {reached:.3f})"}
@@ -46,7 +48,13 @@ def calibrate() -> dict[str, dict[str, Any]]:
         return lambda found: geometric_mean([factor(one) for one in found])
 
     # Below a power of 0.5 the first cut would keep more tokens than the prompt has.
-    fit("gpt2_token_power", [i / 100 for i in range(50, 201, 5)], gpt2(token_factor), TOKENS_GPT2, "the token and value factor of the 8 GPT-2")
+    fit(
+        "gpt2_token_power",
+        [i / 100 for i in range(50, 201, 5)],
+        gpt2(token_factor),
+        TOKENS_GPT2,
+        "the token and value factor of the 8 GPT-2",
+    )
     shares = [i / 100 for i in range(10, 101)]
     fit("bert_token_share", shares, every(token_factor), TOKENS_ALL, "the token and value factor of all 30")
     fit("bert_bits", (4, 6, 8, 10, 12), every(width_factor), WIDTHS_ALL, "the width factor of all 30")
@@ -54,10 +62,10 @@ def calibrate() -> dict[str, dict[str, Any]]:
     pairs = list(itertools.product(_head_counts(12, 12), _head_counts(24, 16)))
     base, large = _nearest(
         pairs,
-        lambda pair: every(head_factor)(
-            _benchmarks({**values, "bert_base_heads": pair[0], "bert_large_heads": pair[1]})
-        )
-        - HEADS_ALL,
+        lambda pair: (
+            every(head_factor)(_benchmarks({**values, "bert_base_heads": pair[0], "bert_large_heads": pair[1]}))
+            - HEADS_ALL
+        ),
     )
     values |= {"bert_base_heads": base, "bert_large_heads": large}
     reached = every(head_factor)(_benchmarks(values))

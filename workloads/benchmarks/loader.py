@@ -1,4 +1,4 @@
-"""Benchmark files: one YAML per network, its tasks in it; ``calibrated.yaml`` beside them holds the calibrated values."""
+"""Benchmark files: one YAML per network, its tasks in it; ``calibrated.yaml`` has the calibrated values."""
 
 import difflib
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from accel.errors import UserError
-from workloads.benchmarks.model import FAMILIES, LABELS, Benchmark, Inputs
+from workloads.benchmarks.model import FAMILIES, LABELS, Benchmark
 from workloads.catalog import read_yaml
 from workloads.refusal import one_line, suggestion
 
@@ -70,7 +70,9 @@ def _given(path: Path, place: str, said: Any, sources: dict[str, str], calibrate
     if "calibrated" in said:
         name = said["calibrated"]
         if set(said) != {"calibrated"} or name not in calibrated:
-            raise UserError(f"{path}: {place}: nothing is calibrated as {name!r}; {CALIBRATED} has {sorted(calibrated)}")
+            raise UserError(
+                f"{path}: {place}: nothing is calibrated as {name!r}; {CALIBRATED} has {sorted(calibrated)}"
+            )
         return calibrated[name]
     said = dict(said)
     for key in ("value", "label", "source"):

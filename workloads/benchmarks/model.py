@@ -1,5 +1,6 @@
 """What a benchmark file may say, strictly checked. docs/benchmarks.md explains the inputs."""
 
+import itertools
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -101,7 +102,7 @@ class Inputs(_Part):
         kept = self.heads_kept.value
         if len(kept) != self.layers.value:
             raise ValueError(f"heads_kept has {len(kept)} entries, the network {self.layers.value} layers")
-        if max(kept) > self.heads.value or any(b > a for a, b in zip(kept, kept[1:], strict=False)):
+        if max(kept) > self.heads.value or any(b > a for a, b in itertools.pairwise(kept)):
             raise ValueError(f"heads_kept starts at most at {self.heads.value} and never grows, it is {list(kept)}")
         if self.key_msb_bits.value not in (4, 6, 8, 10, 12) or self.value_bits.value not in (4, 6, 8, 10, 12):
             raise ValueError("key_msb_bits and value_bits must be 4, 6, 8, 10 or 12")

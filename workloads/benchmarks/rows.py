@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import groupby
+from typing import Any
 
 from workloads.benchmarks.model import Benchmark
 from workloads.benchmarks.variants import Variant
@@ -19,7 +20,11 @@ PASS_LAYERS = (0, 1)  # where 92 % of the second passes of the published trace l
 
 def heads_per_layer(one: Benchmark, variant: Variant) -> tuple[int, ...]:
     """Heads that run in each layer."""
-    return one.inputs.heads_kept.value if variant.has("head-pruning") else (one.inputs.heads.value,) * one.inputs.layers.value
+    return (
+        one.inputs.heads_kept.value
+        if variant.has("head-pruning")
+        else (one.inputs.heads.value,) * one.inputs.layers.value
+    )
 
 
 def tokens_per_layer(one: Benchmark, variant: Variant) -> tuple[int, ...]:
@@ -41,7 +46,10 @@ def row_schedule(one: Benchmark, variant: Variant) -> TokenSchedule:
     full = base.context.full_tokens
     kept = [next(rule.tokens for rule in base.keys.kept if layer in rule.layers) for layer in range(base.model.layers)]
     if given.tokens.value != 1:
-        kept = [tokens if tokens == full else max(1, math.floor(full * (tokens / full) ** given.tokens.value)) for tokens in kept]
+        kept = [
+            tokens if tokens == full else max(1, math.floor(full * (tokens / full) ** given.tokens.value))
+            for tokens in kept
+        ]
     if not variant.has("token-pruning"):
         kept = [full] * base.model.layers
     heads = heads_per_layer(one, variant)
@@ -58,7 +66,11 @@ def row_schedule(one: Benchmark, variant: Variant) -> TokenSchedule:
         update={
             "name": one.name,
             "model": base.model.model_copy(
-                update={"heads": tuple(Heads(layers=layers, heads=count) for layers, count in _ranges(heads))}
+                update={
+                    "heads": tuple(
+                        Heads.model_validate({"layers": layers, "heads": count}) for layers, count in _ranges(heads)
+                    )
+                }
             ),
             "context": base.context.model_copy(
                 update={"prompt_tokens": given.length.value, "generated_tokens": given.generated.value}
@@ -71,7 +83,11 @@ def row_schedule(one: Benchmark, variant: Variant) -> TokenSchedule:
                 lsb_threshold=given.threshold.value,
             ),
             "keys": base.keys.model_copy(
-                update={"kept": tuple(Kept(layers=layers, tokens=count) for layers, count in _ranges(kept))}
+                update={
+                    "kept": tuple(
+                        Kept.model_validate({"layers": layers, "tokens": count}) for layers, count in _ranges(kept)
+                    )
+                }
             ),
             "values": Values(kept_share=given.value_share.value if variant.has("value-pruning") else 1),
             "token_topk": base.token_topk if exact else tuple(_topk_runs(base, kept)),
@@ -89,8 +105,30 @@ def row_trace(one: Benchmark, variant: Variant) -> RowTrace:
     return unroll(schedule, TraceSource(digest, ""))
 
 
+def work_of(one: Benchmark, variant: Variant) -> dict[str, Any]:
+    """All that a machine sees of a benchmark, for telling whether two come to the same work."""
+    if not one.is_bert:
+        names = {"name", "about", "sources", "notes", "config", "totals"}
+        found = row_schedule(one, variant).model_dump(mode="json", exclude=names)
+        found["widths"].pop("lsb_threshold")  # which rows make a second pass is said by lsb_passes
+        return found
+    narrow = variant.has("quantisation")
+    return {
+        "heads": one.inputs.heads.value,
+        "head_dim": one.inputs.head_dim.value,
+        "length": one.inputs.length.value,
+        "tokens_per_layer": tokens_per_layer(one, variant),
+        "heads_per_layer": heads_per_layer(one, variant),
+        "key_bits": one.inputs.key_msb_bits.value if narrow else WIDEST_BITS,
+        "value_bits": one.inputs.value_bits.value if narrow else WIDEST_BITS,
+        "value_share": one.inputs.value_share.value if variant.has("value-pruning") else 1,
+        "queries_kept": not variant.has("query-pruning"),
+        "prunes": [variant.has("token-pruning"), variant.has("head-pruning")],
+    }
+
+
 def _topk_runs(base: TokenSchedule, kept: list[int]) -> Iterator[TokenTopk]:
-    """The selections of the pattern, with the counts that the layers behind them now have; none that selects nothing."""
+    """The selections of the pattern, with the counts that the layers behind them now have."""
     full = base.context.full_tokens
     for rule in base.token_topk:
         following = (rule.after_layer + 1) % base.model.layers
@@ -105,7 +143,7 @@ def _first_passes(share: float, heads: tuple[int, ...], generated: int) -> Itera
         for layer in PASS_LAYERS:
             count = min(left, heads[layer])
             if count:
-                yield Rows(iterations=iteration, layers=layer, heads=f"0-{count - 1}")  # type: ignore[arg-type]
+                yield Rows.model_validate({"iterations": iteration, "layers": layer, "heads": f"0-{count - 1}"})
             left -= count
 
 

@@ -22,7 +22,7 @@ def throughput(results: Results) -> list[Row]:
     long = [row for row in results.rows(MAIN, *BERT) if row["inputs"]["length"]["value"] >= LONG_TOKENS]
     short = [row for row in results.rows(MAIN, *BERT) if row["inputs"]["length"]["value"] < LONG_TOKENS]
     dense = results.speed("dense BERT", *BERT)
-    half = results.speed("half memory", *GPT2)
+    half, lanes = results.speed("half memory", *GPT2), results.speed("32 lanes", *GPT2)
     speedups = [_titan_speedup(row) for row in results.rows(MAIN)]
     savings = [
         speed * TITAN_W / row["power_W"]["total"] for speed, row in zip(speedups, results.rows(MAIN), strict=True)
@@ -49,7 +49,8 @@ def throughput(results: Results) -> list[Row]:
             "calibrated",
             table,
             cause=f"at half the bandwidth, as the release's memory model has it, {half / TERA:.2f} "
-            f"({results.options('half memory')}); limits: {_limits(results.rows(MAIN, *GPT2))}",
+            f"({results.options('half memory')}); with 32 lanes of top-k {lanes / TERA:.2f}; "
+            f"limits: {_limits(results.rows(MAIN, *GPT2))}",
         ),
         figure(
             "3.2",

@@ -89,7 +89,7 @@ def figure(
 ) -> Row:  # fmt: skip
     """One row. ``cause`` is kept where it is needed or said; ``evidence`` False: calibration made it come out."""
     ratio = None if ours is None else ours / published
-    if not evidence:
+    if not evidence and "no evidence" not in cause:
         cause = f"{FIXED}; {cause}" if cause else FIXED
     if not cause and (ratio is None or not CLOSE[0] <= ratio <= CLOSE[1]):
         cause = UNEXPLAINED  # on a machine that was changed; as published, a check of the stored table refuses it

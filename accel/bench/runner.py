@@ -1,8 +1,9 @@
 """Runs what is not on disk yet, in a pool of processes; a row is on disk before it is handed on."""
 
+import contextlib
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -76,9 +77,10 @@ def _size(asked: Asked) -> int:
 def _run_pool(todo: Sequence[tuple[Path, Asked]], processes: int, take: Callable[[Path, Measured], None]) -> None:
     # Fresh processes: a copy of this one could inherit the locks of the thread that draws the progress bar.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(todo)), context, initializer=_start)
+    pool = ProcessPoolExecutor(min(processes, len(todo)), context)
     try:
-        futures: dict[Future[Measured], Path] = {pool.submit(measure, asked): path for path, asked in todo}
+        with _interrupts_held():
+            futures: dict[Future[Measured], Path] = {pool.submit(measure, asked): path for path, asked in todo}
         for future in as_completed(futures):
             take(futures[future], future.result())
     except BrokenProcessPool:
@@ -94,6 +96,11 @@ def _run_pool(todo: Sequence[tuple[Path, Asked]], processes: int, take: Callable
     pool.shutdown()
 
 
-def _start() -> None:
-    """An interrupt at the keyboard reaches all processes; those of the pool end without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """An interrupt at the keyboard goes to all processes: those started in here never see it, this one does later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

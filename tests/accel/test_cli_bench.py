@@ -126,7 +126,8 @@ def test_bad_input_is_one_line(
     assert done.err.count("\n") == 1
 
 
-def test_an_interrupt_leaves_whole_rows_and_no_processes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wait_s", [0.1, 1.5])
+def test_an_interrupt_leaves_whole_rows_and_no_processes(tmp_path: Path, wait_s: float) -> None:
     command = [sys.executable, "-m", "accel.cli", "bench", "gpt2-small", "-o", str(tmp_path)]
     started = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -135,7 +136,7 @@ def test_an_interrupt_leaves_whole_rows_and_no_processes(tmp_path: Path) -> None
         if (tmp_path / "rows").is_dir():
             break
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(wait_s)  # while the pool starts, and while it runs
     os.killpg(started.pid, signal.SIGINT)
     out, err = started.communicate(timeout=60)
     assert started.returncode == 130

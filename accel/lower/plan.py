@@ -1,31 +1,16 @@
 """What is pruned and how wide numbers are: one plan for all layers of a network."""
 
 import itertools
-import math
 from dataclasses import dataclass
 
 from accel.errors import UserError
 from accel.numerics.quantise import check_planes
 from accel.program import Lsb
 from accel.units.softmax import THRESHOLD_BITS
+from workloads.cascade import UNPRUNED_FOR_HEADS, UNPRUNED_FOR_TOKENS, count_of, layer_shares
 
-UNPRUNED_FOR_TOKENS = 0.15  # share of the first layers that keep every token (SpAtten, HPCA 2021, section III)
-UNPRUNED_FOR_HEADS = 0.30  # the same for heads
 RATIO_BITS = 16  # of ``keep_ratio`` in a job
 WIDTHS = (4, 6, 8, 10, 12)
-
-
-def layer_shares(layers: int, average: float, unpruned: float) -> list[float]:
-    """Share kept in each layer: 1 in the first ``ceil(unpruned * layers)``, then a straight line with that average.
-
-    The paper gives the average of both ends and says that how it is split matters little; here the line spans half of
-    what is possible on either side of the average.
-    """
-    free = min(layers, math.ceil(round(unpruned * layers, 9)))
-    span = min(1 - average, average) / 2
-    steps = max(1, layers - free - 1)
-    rest = [average + span * (1 - 2 * i / steps) for i in range(layers - free)] if layers - free > 1 else [average]
-    return [1.0] * free + rest[: layers - free]
 
 
 @dataclass(frozen=True)
@@ -38,7 +23,8 @@ class Plan:
             largest probability below which a row counts as flat.
         value_bits, query_bits: widths of V and Q. A query is stored in a 12-bit word whatever its width.
         local_values: share of its V rows that each query keeps, in every tile.
-        tokens, heads: average share kept behind the unpruned first layers (:func:`layer_shares`); 1 prunes nothing.
+        tokens, heads: average share kept behind the unpruned first layers (:func:`workloads.cascade.layer_shares`);
+            1 prunes nothing.
         halve_every: decode steps after which the token scores are halved, so that old importance fades; 0: never, as in
             the paper. (The published traces have a flag for it on some rows, without a rule.)
         token_counts, head_counts: numbers kept per layer, instead; they may not grow from layer to layer.
@@ -125,5 +111,4 @@ def _kept(counts: tuple[int, ...], average: float, unpruned: float, layer: int, 
         if len(counts) != layers:
             raise UserError(f"plan: {name} has {len(counts)} entries; the network has {layers} layers")
         return min(of, counts[layer])
-    share = layer_shares(layers, average, unpruned)[layer]
-    return of if share == 1 else min(of, max(1, math.floor(share * of + 0.5)))
+    return count_of(layer_shares(layers, average, unpruned)[layer], of)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from accel.arch import load_arch
 from accel.errors import UserError
 from accel.lower.attention import Lowering, parts
-from accel.lower.plan import Plan, layer_shares
+from accel.lower.plan import Plan
 from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Flag, Fused, Jobs, Lsb, Opcode, ValueFetch
+from workloads.cascade import layer_shares
 from workloads.kernels import SoftmaxAttention
 
 SPATTEN = load_arch("spatten")

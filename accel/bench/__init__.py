@@ -1,0 +1,1 @@
+"""The published benchmarks on the engine: rows, the sets of variants that figures need, the reproduction table."""

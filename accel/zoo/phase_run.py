@@ -14,6 +14,7 @@ from accel.lower.zoo import Mode, Phase
 from accel.lower.zoo.phase import WORD
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import EXPONENT_BITS
+from accel.units.topk import TOPK_EVENTS
 from accel.zoo.attention_time import added, scaled, simulate
 from accel.zoo.memory_time import memory_time
 
@@ -102,7 +103,7 @@ def _counts(arch: Arch, phase: Phase, act: float, ref: float, read: int, write: 
             "exponentials": phase.exponentials if engine else 0, "reciprocals": 0,
             "normalisations": phase.normalisations if engine else 0,
         },
-        "topk": {"comparisons": 0, "elements": 0},
+        "topk": dict.fromkeys(TOPK_EVENTS, 0),
         "importance_updates": 0,
         "output_values": phase.output_values if engine else 0,
         "crossbar_bytes": {
@@ -121,7 +122,7 @@ def energy_counts(runs: list[PhaseRun]) -> dict[str, Any]:
     for run in runs:
         wanted = {name: run.counts[name] for name in ENERGY_COUNTS}
         wanted["dram_commands"] = {name: wanted["dram_commands"][name] for name in ("act", "ref")}
-        wanted["topk"] = {name: wanted["topk"][name] for name in ("comparisons", "elements")}
+        wanted["topk"] = {name: wanted["topk"][name] for name in TOPK_EVENTS}
         total = added(total, wanted) if total else wanted
     return total
 

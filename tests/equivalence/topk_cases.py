@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from accel.units.topk import TopKUnit
-from sim.topk.quickselect import Row, Stalls
+from sim.topk_schedule import Row, Stalls
 
 #: Small instances wrap around and meet every edge within a few rows; the others have the shapes of real ones.
 SMALL = TopKUnit(lanes=4, value_bits=6, max_n=32)
 PUBLISHED = TopKUnit(lanes=16, value_bits=12, max_n=256)
+ENGINES = ("histogram", "quickselect", "sorter")
 UNITS = [SMALL, PUBLISHED]
 MORE_UNITS = [
     TopKUnit(lanes=1, value_bits=3, max_n=9),

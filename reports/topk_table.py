@@ -8,8 +8,8 @@ from reports.page import add, table
 
 Report = dict[str, Any]
 LEGEND = (
-    "cycles: from a row's last word in to its last word out, mean, 99th percentile and worst of the rows; interval: per "
-    "row when they come without a pause. area: own factors, without memories; cells: generic gates of the Verilog, "
+    "cycles: from a row's last word in to its last word out, mean, 99th percentile and worst of the rows; interval: "
+    "per row when they come without a pause. area: own factors, without memories; cells: generic gates of the Verilog, "
     "memories of a kilobit and more not included."
 )
 

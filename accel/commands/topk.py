@@ -20,14 +20,22 @@ ENGINES = ("quickselect", "histogram", "sorter")
 SHARES = (2, 4)  # of the keys are kept: every second, every fourth
 #: Comparison of the published engine with a full sorter, 1024 values, selecting the median.
 PUBLISHED_KEYS, PUBLISHED_LANES = 1024, 16
-PUBLISHED = (("throughput of quick-select over a full sorter", "throughput", 1.4), ("power of a full sorter over quick-select", "power", 3.5))
+PUBLISHED = (
+    ("throughput of quick-select over a full sorter", "throughput", 1.4),
+    ("power of a full sorter over quick-select", "power", 3.5),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("--lanes", type=int, nargs="+", default=[16, 32], metavar="P", help="values per cycle")
     parser.add_argument(
-        "--keys", type=int, nargs="+", default=[64, 128, 256, 512, 1024, 2048, 4096], metavar="N", help="values of a row"
+        "--keys",
+        type=int,
+        nargs="+",
+        default=[64, 128, 256, 512, 1024, 2048, 4096],
+        metavar="N",
+        help="values of a row",
     )
     parser.add_argument("--rows", type=int, default=1000, help="random rows of each length")
     parser.add_argument("--seed", type=int, default=1, help="of the rows")

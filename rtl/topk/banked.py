@@ -1,7 +1,6 @@
 """What every top-k engine has: loader and two source banks around a selector and a filter."""
 
-from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -63,8 +62,8 @@ class BankedTopK(wiring.Component):
     Golden: ``accel.numerics.topk.top_k``.
     """
 
-    selector: ClassVar[Callable[[TopKUnit], wiring.Component]]
-    row_filter: ClassVar[Callable[[TopKUnit], wiring.Component]] = RowFilter
+    selector: ClassVar[type[Any]]
+    row_filter: ClassVar[type[Any]] = RowFilter
 
     def __init__(self, unit: TopKUnit):
         self.unit = unit
@@ -85,8 +84,8 @@ class BankedTopK(wiring.Component):
         unit = self.unit
         command = self.command
 
-        m.submodules.select = select = type(self).selector(unit)
-        m.submodules.filter = filter_ = type(self).row_filter(unit)
+        m.submodules.select = select = self.selector(unit)
+        m.submodules.filter = filter_ = self.row_filter(unit)
         m.submodules.loaded = loaded = Queue(command.payload.shape(), unit.rows_in_flight)
         wiring.connect(m, loaded.o, select.i)
         wiring.connect(m, select.o, filter_.i)

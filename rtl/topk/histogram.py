@@ -15,7 +15,7 @@ from rtl.zero_eliminator import count_ones
 __all__ = ["HistogramSelector", "TopK"]
 
 GROUPS = BINS >> GROUP_BITS
-assert WALK_CYCLES == 3 and PASS_OVERHEAD_CYCLES == 1
+assert (WALK_CYCLES, PASS_OVERHEAD_CYCLES) == (3, 1)
 
 
 class HistogramSelector(wiring.Component):

@@ -73,9 +73,7 @@ class SortingSelector(wiring.Component):
         m.d.comb += [self.source_enable.eq(sorting), self.source_address.eq(address)]
         inside = Signal(lanes)
         m.d.sync += inside.eq(Cat(lanes_below(remaining, lanes)))
-        values = [
-            Mux(inside[lane], self.source_data.word_select(lane, unit.value_bits), 0) for lane in range(lanes)
-        ]
+        values = [Mux(inside[lane], self.source_data.word_select(lane, unit.value_bits), 0) for lane in range(lanes)]
         sorted_word = network(m, "sort", values, odd_even_merge_sort(lanes))
         sort_write = _later(m, "sort", Cat(sorting, todo == 1, address[0]), sort_cycles(unit))
 
@@ -140,17 +138,16 @@ class SortingSelector(wiring.Component):
                 m.d.sync += [address.eq(address + 1), remaining.eq(remaining - lanes), todo.eq(todo - 1)]
                 with m.If(todo == 1):
                     m.next = "WRITE"
-            with m.State("WRITE"):
-                with m.If(written & last_written):
-                    m.d.comb += restart.eq(1)
-                    m.d.sync += [
-                        from_sort.eq(0),
-                        to_second.eq(~to_second),
-                        todo.eq(words),
-                        final.eq(run + run >= words),
-                        primed.eq(0),
-                    ]
-                    m.next = "PRIME"
+            with m.State("WRITE"), m.If(written & last_written):
+                m.d.comb += restart.eq(1)
+                m.d.sync += [
+                    from_sort.eq(0),
+                    to_second.eq(~to_second),
+                    todo.eq(words),
+                    final.eq(run + run >= words),
+                    primed.eq(0),
+                ]
+                m.next = "PRIME"
             with m.State("PRIME"):
                 m.d.comb += prime.eq(1)
                 m.d.sync += primed.eq(primed + 1)
@@ -166,9 +163,8 @@ class SortingSelector(wiring.Component):
                     m.next = "WRITE"
                     with m.If(final):
                         m.next = "RANK"
-            with m.State("RANK"):
-                with m.If(ranked):
-                    m.next = "HANDOFF"
+            with m.State("RANK"), m.If(ranked):
+                m.next = "HANDOFF"
             with m.State("HANDOFF"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):

@@ -56,8 +56,9 @@ def select_rows(unit: TopKUnit, values: Int64Array, starts: Int64Array, ks: Int6
     kept, n_kept = keep_rows(values, starts, threshold, n_equal)
     lengths = np.diff(starts)
     selecting = (ks > 0) & (ks < lengths)
-    words = -(-lengths // unit.lanes)
-    cycles = np.where(selecting, select_cycles(unit, words), 0)
+    cycles = np.zeros(len(ks), np.int64)
+    for r in np.flatnonzero(selecting):
+        cycles[r] = select_cycles(unit, unit.words(int(lengths[r])))
     total = int(starts[-1])
     # Every row is counted as it comes in; one that is selected from once more for each further digit.
     counted = total + int(lengths[selecting].sum()) * (digits(unit) - 1)

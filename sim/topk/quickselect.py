@@ -108,9 +108,7 @@ def select_row(values: Int64Array, k: int, lanes: int, lfsr_state: int, kept: In
 
 
 @njit(cache=True)
-def partition_rows(
-    values: Int64Array, starts: Int64Array, ks: Int64Array, lanes: int, lfsr_state: int
-) -> Partitions:
+def partition_rows(values: Int64Array, starts: Int64Array, ks: Int64Array, lanes: int, lfsr_state: int) -> Partitions:
     """Rows values[starts[r] : starts[r + 1]] one after another through one engine, the generator running on.
 
     values : int64 [total]; starts : int64 [rows + 1]; ks : int64 [rows], 0 or more.

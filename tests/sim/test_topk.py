@@ -11,6 +11,7 @@ from accel.units import implementation
 from accel.units.topk import TOPK_EVENTS, TopKUnit, histogram, sorter
 from sim.topk.quickselect import latency_rows, lfsr_step, select
 from sim.topk_schedule import Row, Stalls, emit_gaps, schedule
+from sim.topk_survey import last_cycle, survey
 
 ENGINES = ("histogram", "quickselect", "sorter")
 #: n, k, mean cycles of the published latency model at 16 lanes.
@@ -86,6 +87,21 @@ def test_stated_cycles() -> None:
     """1024 weights at 16 lanes: two walks and a pass; 6 passes, the last one as far as the 512th value."""
     assert histogram.select_cycles(TopKUnit(), 64) == 3 + (64 + 1) + 3
     assert sorter.select_cycles(TopKUnit(), 64, 32) == (64 + 5) + 5 * (3 + 64 + 2) + (3 + 32 - 1 + 2 + 3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_survey_is_what_the_schedule_says(engine: str) -> None:
+    """One row from its last word in to its last word out; rows without a pause to the last word of all."""
+    unit = TopKUnit(4, 8, 64, engine=engine)
+    values = np.random.default_rng(3).integers(0, unit.max_value, 50, endpoint=True)
+    (*_, last_in), out = (
+        [t.cycle for t in schedule(unit, [Row(values, 20)], Stalls()) if t.port == port] for port in ("input", "output")
+    )
+    assert survey(unit, 50, 20, 1, 3).latency.tolist() == [out[-1] - last_in]
+    values = np.random.default_rng(3).integers(0, unit.max_value, 7 * 50, endpoint=True)
+    together = schedule(unit, [Row(values[r * 50 : (r + 1) * 50], 20) for r in range(7)], Stalls())
+    assert survey(unit, 50, 20, 7, 3).interval_cycles == together[-1].cycle / 7
+    assert last_cycle(unit, [], np.zeros(0, np.int64), np.zeros(0, np.int64)) == -1
 
 
 def test_an_unknown_engine_is_refused() -> None:

@@ -2,8 +2,8 @@
 
 Nothing else in the project states a width or a latency of this unit; the equivalence test then shows that the
 numbers here are those of the hardware. All implementations have the same two source banks, the same filter and so the
-same ports and these latencies; what finds the threshold of a row differs. Each has a module of its own here, named as in
-``Arch.topk.unit``, with its own latencies and
+same ports and these latencies; what finds the threshold of a row differs. Each has a module of its own here, named as
+in ``Arch.topk.unit``, with its own latencies and
 
 ``memory_bits(unit)``
     of its memories, the source banks not included.

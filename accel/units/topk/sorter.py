@@ -49,7 +49,9 @@ def passes(words: int) -> int:
 
 
 def select_cycles(unit: "TopKUnit", words: int, words_to_kth: int) -> int:
-    """From ``take + handoff_cycles`` to the handoff of a row of so many words, the k-th value in the words_to_kth-th."""
+    """From ``take + handoff_cycles`` to the handoff of a row of so many words, the k-th value in the last of the first
+    ``words_to_kth`` of them.
+    """
     merging = PRIME_CYCLES + merge_cycles(unit)
     sorting = words + sort_cycles(unit)
     return sorting + (passes(words) - 1) * (words + merging) + words_to_kth + merging - 1 + RANK_CYCLES

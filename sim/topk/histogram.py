@@ -57,8 +57,8 @@ def select_rows(unit: TopKUnit, values: Int64Array, starts: Int64Array, ks: Int6
     lengths = np.diff(starts)
     selecting = (ks > 0) & (ks < lengths)
     cycles = np.zeros(len(ks), np.int64)
-    for r in np.flatnonzero(selecting):
-        cycles[r] = select_cycles(unit, unit.words(int(lengths[r])))
+    for n in np.unique(lengths[selecting]).tolist():
+        cycles[selecting & (lengths == n)] = select_cycles(unit, unit.words(n))
     total = int(starts[-1])
     # Every row is counted as it comes in; one that is selected from once more for each further digit.
     counted = total + int(lengths[selecting].sum()) * (digits(unit) - 1)

@@ -37,12 +37,15 @@ def select_rows(unit: TopKUnit, values: Int64Array, starts: Int64Array, ks: Int6
     lengths = np.diff(starts)
     cycles = np.zeros(len(ks), np.int64)
     exchanges = moves = 0
-    for r in np.flatnonzero((ks > 0) & (ks < lengths)):
-        words, to_kth = unit.words(int(lengths[r])), unit.words(int(ks[r]))
-        cycles[r] = select_cycles(unit, words, to_kth)
+    selecting = (ks > 0) & (ks < lengths)
+    for n, k in sorted(set(zip(lengths[selecting].tolist(), ks[selecting].tolist(), strict=True))):
+        alike = selecting & (lengths == n) & (ks == k)
+        rows, words, to_kth = int(alike.sum()), unit.words(n), unit.words(k)
+        cycles[alike] = select_cycles(unit, words, to_kth)
         merged = words * (passes(words) - 1)  # words that are written; those of the last pass are only looked at
-        exchanges += words * exchanges_of_a_sort(unit.lanes) + (merged + to_kth) * exchanges_of_a_merge(unit.lanes)
-        moves += (words + merged) * unit.lanes
+        in_sort, in_merge = exchanges_of_a_sort(unit.lanes), exchanges_of_a_merge(unit.lanes)
+        exchanges += rows * (words * in_sort + (merged + to_kth) * in_merge)
+        moves += rows * (words + merged) * unit.lanes
     total = int(starts[-1])
     events = {"elements": total, "comparisons": 2 * total, "exchanges": exchanges, "moves": moves}
     return Rows(kept, n_kept, threshold, n_equal, cycles, lfsr_state, events)

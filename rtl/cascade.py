@@ -12,7 +12,7 @@ from rtl.candidates import WINDOW_WORDS, ListWindow, Packing
 from rtl.importance import sweep_signature
 from rtl.job import COUNT_BITS
 from rtl.keep_list import list_write_layout, word_read_signature
-from rtl.topk.quickselect import TopK
+from rtl.topk import component as top_k
 from rtl.topk.selector import lanes_below
 
 __all__ = ["Cascade", "Operation", "operation_layout"]
@@ -98,7 +98,7 @@ class Cascade(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         sizes, lanes, op = self.sizes, self.sizes.topk_lanes, self.op.payload
-        m.submodules.topk = topk = TopK(self.topk)
+        m.submodules.topk = topk = top_k(self.topk)
         m.submodules.window = window = ListWindow(self.unit)
         m.submodules.packing = packing = Packing(self.unit)
         wiring.connect(m, window.read, wiring.flipped(self.list_read))

@@ -72,7 +72,7 @@ class LocalValues(wiring.Component):
         nor payloads of a row that does not select.
     kept_read : In(kept_read_signature). The token numbers again, for the lanes of the fetcher.
 
-    Latency of the top-k: ``sim.topk.quickselect``. selected, v_row, columns and select_busy are decoded from registers.
+    Latency of the top-k: ``sim.topk_schedule``. selected, v_row, columns and select_busy are decoded from registers.
     """
 
     def __init__(self, unit: EngineUnit, lfsr_seed: int = 1):
@@ -102,7 +102,7 @@ class LocalValues(wiring.Component):
         line, place = self.line.payload, self.place
         word, complete = self._pack(m)
 
-        m.submodules.topk = topk = top_k(self.topk, unit.arch.topk.unit)
+        m.submodules.topk = topk = top_k(self.topk)
         m.submodules.commands = commands = Queue(topk.command.payload.shape(), SELECTING_ROWS)
         m.submodules.rows = rows = Queue(select_layout(unit), SELECTING_ROWS)
         selecting = Signal()

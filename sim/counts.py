@@ -89,8 +89,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         },
         "topk": {
             "selections": _sum(rows["select"] > 0),
-            "elements": recorded.local_elements + recorded.prune_elements,
-            "comparisons": 2 * (recorded.local_elements + recorded.prune_elements),
+            **recorded.topk_events,
             "cascade_prunes": _sum(work.ops["kind"] == OP_STATE),
         },
         "importance_updates": recorded.importance_updates,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accel.program import Jobs
+from accel.units.topk import TOPK_EVENTS
 
 Int = NDArray[np.int64]
 
@@ -57,6 +58,10 @@ class Recorded:
     ops: list[Op] = field(default_factory=list)
     rows: int = 0
     token_entries: int = 0
-    local_elements: int = 0
-    prune_elements: int = 0
+    topk_events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TOPK_EVENTS, 0))
     importance_updates: int = 0
+
+    def add_topk(self, events: dict[str, int]) -> None:
+        """Count what a top-k has done, see :class:`sim.topk_schedule.Rows`."""
+        for name, count in events.items():
+            self.topk_events[name] += count

@@ -81,18 +81,15 @@ class Executor:
         self.live = keys
 
     def _cascade(self, scores: Int, keep: int) -> tuple[Int, int, int]:
-        """Positions kept, and what the cascade's top-k takes for its rounds and to give them out."""
+        """Positions kept, and what the cascade's top-k takes to select and to give them out."""
         unit = self.token_unit
-        found = self.topk.select_rows(
-            scores, np.array([0, len(scores)]), np.array([keep]), unit.lanes, self.lfsr_cascade
-        )
+        found = self.topk.select_rows(unit, scores, np.array([0, len(scores)]), np.array([keep]), self.lfsr_cascade)
         self.lfsr_cascade = found.lfsr_state
         kept = found.kept[: found.n_kept[0]]
         emit = np.zeros(1, np.int64)
         emit_cycles(kept, np.zeros(1, np.int64), found.n_kept, unit.lanes, emit)
-        rounds = int(found.round_words[0] + found.rounds[0] * unit.round_overhead_cycles)
-        self.recorded.prune_elements += int(found.round_words[0]) * unit.lanes + len(scores)
-        return kept, rounds, int(emit[0])
+        self.recorded.add_topk(found.events)
+        return kept, int(found.select_cycles[0]), int(emit[0])
 
     def _prune_tokens(self, job: NDArray) -> None:
         among = np.arange(self.live) if job["flags"] & Flag.RESTART else self.keep
@@ -235,12 +232,12 @@ class Executor:
         values = np.empty(starts[-1], np.int64)
         pack_visible(weights, visible, values, starts)
         unit = self.local_unit
-        found = self.topk.select_rows(values, starts, counts, unit.lanes, self.lfsr_local)
+        found = self.topk.select_rows(unit, values, starts, counts, self.lfsr_local)
         self.lfsr_local = found.lfsr_state
         emit = np.zeros_like(visible)
         emit_cycles(found.kept, starts, found.n_kept, unit.lanes, emit)
-        rec.local_elements += int(found.round_words.sum()) * unit.lanes + int(starts[-1])
-        rec.select.append(found.round_words + found.rounds * unit.round_overhead_cycles)
+        rec.add_topk(found.events)
+        rec.select.append(found.select_cycles)
         rec.emit.append(emit)
         if job["value_fetch"] == ValueFetch.SELECTED:
             rec.selected.append(tokens[joined_kept(found.kept, starts, counts)])

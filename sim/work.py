@@ -53,7 +53,7 @@ ROW = integers(
 
 ``keys``: visible to it; ``lsb``: 1 if it makes a second pass; ``kept``: V rows used; ``kept_ids``: first entry in
 ``selected``; ``v_pending``, ``v_lines``: of selected V; ``v_first``: V lines of everything before, in order;
-``granules`` of the weight ring; ``select``: cycles of the top-k rounds, -1 if the row is not selected; ``emit``: cycles
+``granules`` of the weight ring; ``select``: cycles of a selection, -1 if the row is not selected; ``emit``: cycles
 from the first source word filtered to the last output word; ``p_*``: partial sums of the tile before; ``after``: its
 query is fetched when this row has been written (-1: at once); ``alone``: 1 if it takes over the sums of the row before
 on chip; ``w_atoms``: output row or partial sums, none where the next tile follows on chip.

@@ -5,12 +5,14 @@ pads or PHY. Where a netlist of the RTL exists, its synthesised area is the bett
 """
 
 import math
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from accel.arch import Arch, archs, load_arch
 from accel.cost.energy import sram_macros
 from accel.cost.factors import Figure, Technology, load_technology, published
+from accel.units import implementation
 from accel.units.engine import TOKEN_BITS, EngineUnit
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
 from accel.units.softmax import WEIGHT_BITS, stored_bits
@@ -24,8 +26,16 @@ ARRIVAL_BITS = 3  # of a count of accesses generated or arrived, rtl/arrivals.py
 ARRIVAL_COPIES = 4  # generated and arrived, each in two memories
 KEEP_LIST_COPIES = 2  # one for the fetcher's lanes, one for words
 LIST_VERSIONS = 2
-COMPARATOR_ARRAYS = 2  # smaller than the pivot, larger than the pivot
-TOPK_ENGINES = 2  # token and head importance share one, local values have the other
+#: What top-k engines consist of (``accel.units.topk``, ``operations``), as it is called in the report. There are two of
+#: them: token and head importance share one, local values have the other.
+TOPK_PARTS = {
+    "topk_comparison": "comparators",
+    "topk_element": "zero eliminator lanes",
+    "topk_count_lane": "counting lanes",
+    "topk_counter_bit": "counter bits",
+    "topk_exchange": "compare-exchanges",
+    "topk_head_bit": "bits of run heads",
+}
 
 
 @dataclass(frozen=True)
@@ -130,14 +140,16 @@ def area(arch: Arch) -> AreaReport:
     ledger.operation("softmax", "output_lanes", arch.pv.output_lanes, "normalisation")
     ledger.operation("softmax", "reciprocal units", 1, "reciprocal")
 
-    compare_lanes = TOPK_ENGINES * COMPARATOR_ARRAYS * arch.topk.lanes
-    ledger.operation("topk", "comparators", compare_lanes, "topk_comparison")
-    # One eliminator behind each comparator array and one behind the order-preserving filter.
-    eliminator_lanes = TOPK_ENGINES * (COMPARATOR_ARRAYS + 1) * arch.topk.lanes
-    ledger.operation("topk", "zero eliminator lanes", eliminator_lanes, "topk_element")
     local_values = replace(TopKUnit.of(arch, WEIGHT_BITS), payload_bits=TOKEN_BITS)
+    cascade = ImportanceUnit.of(arch).topk()
+    operations = Counter({"topk_element": 2 * arch.topk.lanes})  # the order-preserving filter's eliminator, in each
+    for engine in (local_values, cascade):
+        operations.update(implementation("accel.units.topk", engine.engine).operations(engine))
+    for operation, name in TOPK_PARTS.items():
+        if operations[operation]:
+            ledger.operation("topk", name, operations[operation], operation)
     ledger.sram("topk", 1, "score", local_values.memory_bits / 8)
-    ledger.sram("topk", 1, "importance", ImportanceUnit.of(arch).topk().memory_bits / 8)
+    ledger.sram("topk", 1, "importance", cascade.memory_bits / 8)
 
     # Each lane of a line of probabilities adds into scores of its own; they are added up when tokens are selected.
     ledger.operation("importance", "adders", arch.softmax.lanes, "importance_update")

@@ -37,6 +37,15 @@ DRAM_READ_STREAMS = ("q", "k_msb", "k_lsb", "v", "weights")
 Variant = Literal["nominal", "aladdin"]
 VARIANTS: tuple[Variant, ...] = ("nominal", "aladdin")
 
+#: What an event of the top-k engines costs (``accel.units.topk.TOPK_EVENTS``).
+TOPK_OPERATIONS = {
+    "comparisons": "topk_comparison",
+    "elements": "topk_element",
+    "counted": "topk_count",
+    "exchanges": "topk_exchange",
+    "moves": "topk_move",
+}
+
 
 @dataclass(frozen=True)
 class EnergyLine:
@@ -200,8 +209,7 @@ def energy(
         ("softmax", "softmax.exponentials", "exponential"),
         ("softmax", "softmax.reciprocals", "reciprocal"),
         ("softmax", "softmax.normalisations", "normalisation"),
-        ("topk", "topk.comparisons", "topk_comparison"),
-        ("topk", "topk.elements", "topk_element"),
+        *(("topk", f"topk.{event}", operation) for event, operation in TOPK_OPERATIONS.items()),
         ("importance", "importance_updates", "importance_update"),
         ("crossbar", "crossbar_bytes.address", "crossbar_address_byte"),
         ("crossbar", "crossbar_bytes.data", "crossbar_data_byte"),

@@ -26,16 +26,18 @@ class ImportanceUnit:
     max_context, max_heads : tokens and heads that have a score.
     score_lanes : probabilities per weight line, hence replicas; a power of two.
     topk_lanes : scores per word, P.
+    topk_engine : which implementation selects, as for local values.
     """
 
     max_context: int
     max_heads: int
     score_lanes: int
     topk_lanes: int
+    topk_engine: str = "quickselect"
 
     @classmethod
     def of(cls, arch: Arch) -> "ImportanceUnit":
-        return cls(arch.max_context, arch.max_heads, arch.softmax.lanes, arch.topk.lanes)
+        return cls(arch.max_context, arch.max_heads, arch.softmax.lanes, arch.topk.lanes, arch.topk.unit)
 
     def words(self, scores: int) -> int:
         """Words of ``topk_lanes`` scores; a sweep reads one per cycle."""
@@ -52,7 +54,7 @@ class ImportanceUnit:
     def topk(self, lfsr_seed: int = 1) -> TopKUnit:
         """The cascade's engine. Payload: the token or head number, as a word holds only the candidates."""
         max_n = max(self.max_context, self.max_heads, 2 * self.topk_lanes)
-        return TopKUnit(self.topk_lanes, HEAD_SCORE_BITS, max_n, lfsr_seed, TOKEN_BITS)
+        return TopKUnit(self.topk_lanes, HEAD_SCORE_BITS, max_n, lfsr_seed, TOKEN_BITS, self.topk_engine)
 
     # ---- durations: from the cycle an operation is taken to its ``done`` ------------------------------------------
     @property
@@ -77,9 +79,9 @@ class ImportanceUnit:
     def prune_tokens_cycles(self, live: int, select_cycles: int, emit_cycles: int) -> int:
         """PRUNE_TOKENS with ``live`` tokens, however many of them are candidates.
 
-        select_cycles : of the top-k for n = candidates and k = keep - 1: sum over its rounds of words read, plus
-            ``TopKUnit.round_overhead_cycles`` each; 0 if k = 0 or k >= n.
-        emit_cycles : sum of the ``gaps`` of its output words (``sim.topk.quickselect.emit_gaps``), positions counted
+        select_cycles : of the top-k for n = candidates and k = keep - 1, as its implementation says
+            (``sim.topk_schedule.Rows``); 0 if k = 0 or k >= n.
+        emit_cycles : sum of the ``gaps`` of its output words (``sim.topk_schedule.emit_gaps``), positions counted
             among the candidates; 0 if nothing is kept.
         """
         return self._prune_cycles(max(1, self.words(live)), select_cycles, emit_cycles)

@@ -13,6 +13,7 @@ from accel.lower.zoo import Mode, Phase, Piece
 from accel.lower.zoo.phase import WORD
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import EXPONENT_BITS
+from accel.units.topk import TOPK_EVENTS
 from accel.zoo.attention_time import Simulated, added, scaled, simulate
 from accel.zoo.memory_time import memory_time
 from accel.zoo.program_time import bytes_of, simulate_decay, simulate_product
@@ -142,7 +143,7 @@ def _counts(arch: Arch, phase: Phase, act: float, ref: float, read: int, write: 
             "exponentials": phase.exponentials if engine else 0, "reciprocals": 0,
             "normalisations": phase.normalisations if engine else 0,
         },
-        "topk": {"comparisons": 0, "elements": 0},
+        "topk": dict.fromkeys(TOPK_EVENTS, 0),
         "importance_updates": 0,
         "output_values": phase.output_values if engine else 0,
         "crossbar_bytes": {
@@ -162,7 +163,7 @@ def energy_counts(runs: list[PhaseRun]) -> dict[str, Any]:
     for run in runs:
         wanted = {name: run.counts[name] for name in ENERGY_COUNTS}
         wanted["dram_commands"] = {name: wanted["dram_commands"][name] for name in ("act", "ref")}
-        wanted["topk"] = {name: wanted["topk"][name] for name in ("comparisons", "elements")}
+        wanted["topk"] = {name: wanted["topk"][name] for name in TOPK_EVENTS}
         total = added(total, wanted) if total else wanted
     return total
 

@@ -13,6 +13,6 @@ from accel.units.topk import TopKUnit
 Parameters = TopKUnit
 
 
-def component(parameters: TopKUnit, unit: str = "quickselect") -> wiring.Component:
-    """The engine ``unit``. Raises UserError for an unknown implementation."""
-    return implementation("rtl.topk", unit).TopK(parameters)
+def component(parameters: TopKUnit) -> wiring.Component:
+    """The engine that ``parameters.engine`` names. Raises UserError for an unknown implementation."""
+    return implementation("rtl.topk", parameters.engine).TopK(parameters)

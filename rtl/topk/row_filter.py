@@ -1,4 +1,4 @@
-"""The filtering half of the quick-select engine: streams a row past its threshold, in original order."""
+"""The filtering half of a top-k engine: streams a row past its threshold, in original order."""
 
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ from rtl.topk.packer import Packer
 from rtl.topk.selector import lanes_below
 from rtl.zero_eliminator import ZeroEliminator, count_ones
 
-__all__ = ["RowFilter", "marked_layout", "output_layout", "source_layout"]
+__all__ = ["RowFilter", "marked_layout", "output_layout", "result_layout", "source_layout"]
 
 
 def source_layout(unit: TopKUnit) -> data.Layout:
@@ -49,6 +49,14 @@ def marked_layout(unit: TopKUnit) -> data.StructLayout:
     )
 
 
+def result_layout(unit: TopKUnit) -> data.StructLayout:
+    """A selector's answer: keep what is above ``threshold`` and the first ``n_equal`` equal values, ``kept`` in all of
+    the row's n.
+    """
+    size = unit.size_bits
+    return data.StructLayout({"threshold": unit.value_bits, "n_equal": size, "n": size, "kept": size})
+
+
 class RowFilter(wiring.Component):
     """Emits the kept values of the row in its source bank with their positions, packed.
 
@@ -62,7 +70,7 @@ class RowFilter(wiring.Component):
 
     Members
     -------
-    i : In(stream of threshold, n_equal, n, kept), from the selector.
+    i : In(stream of result_layout), from the selector.
     output : Out(stream of output_layout). valid and payload are registers; lanes from count on carry no meaning.
     marked : Out(stream of marked_layout, always ready), only with payloads. A source word in front of the zero
         eliminator, once; decoded from registers. Words behind the row's last kept value keep no lane.
@@ -76,15 +84,10 @@ class RowFilter(wiring.Component):
 
     def __init__(self, unit: TopKUnit):
         self.unit = unit
-        size = unit.size_bits
         marked = {"marked": Out(stream.Signature(marked_layout(unit), always_ready=True))} if unit.payload_bits else {}
         super().__init__(
             {
-                "i": In(
-                    stream.Signature(
-                        data.StructLayout({"threshold": unit.value_bits, "n_equal": size, "n": size, "kept": size})
-                    )
-                ),
+                "i": In(stream.Signature(result_layout(unit))),
                 "output": Out(stream.Signature(output_layout(unit))),
                 **marked,
                 "done": Out(1),

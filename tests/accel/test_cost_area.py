@@ -54,6 +54,21 @@ def test_the_published_figure_stands_beside_ours(preset, published_mm2):
     assert f"difference {ours - published_mm2:+.2f} mm2" in report.comparison
 
 
+def test_each_top_k_engine_has_parts_of_its_own():
+    """Counters are registers, the sorter's exchanges grow with the width, the parts of quick-select are its own."""
+    lines = {
+        unit: {
+            line.count_name: line.count
+            for line in area(load_arch("spatten", {"topk.unit": unit})).lines
+            if line.part == "topk"
+        }
+        for unit in ("quickselect", "histogram", "sorter")
+    }
+    assert set(lines["quickselect"]) == {"comparators", "zero eliminator lanes", "macros"}
+    assert lines["histogram"]["counter bits"] == 2 * 2 * 64 * 11
+    assert lines["sorter"]["compare-exchanges"] == (63 + 48) * (12 + 48) / 12
+
+
 def test_a_changed_machine_is_not_compared_with_the_published_one():
     report = area(load_arch("spatten", {"topk.lanes": 32}))
     assert report.published is None

@@ -21,7 +21,7 @@ ZERO = {
     "sram_read_bytes": {"k": 0, "v": 0, "score": 0},
     "sram_write_bytes": {"k": 0, "v": 0, "score": 0},
     "softmax": {"exponentials": 0, "reciprocals": 0, "normalisations": 0},
-    "topk": {"comparisons": 0, "elements": 0},
+    "topk": {"comparisons": 0, "elements": 0, "counted": 0, "exchanges": 0, "moves": 0},
     "importance_updates": 0,
     "crossbar_bytes": {"address": 0, "data": 0},
     "output_values": 0,
@@ -31,6 +31,7 @@ PAID = [  # every count that costs something
     "dram_write_bytes", "dram_commands.act", "dram_commands.ref", "macs.qk", "macs.pv",
     *(f"sram_{way}_bytes.{which}" for way in ("read", "write") for which in ("k", "v", "score")),
     "softmax.exponentials", "softmax.reciprocals", "softmax.normalisations", "topk.comparisons", "topk.elements",
+    "topk.counted", "topk.exchanges", "topk.moves",
     "importance_updates", "crossbar_bytes.address", "crossbar_bytes.data", "output_values",
 ]  # fmt: skip
 MACHINE = {

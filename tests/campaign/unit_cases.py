@@ -9,7 +9,7 @@ import numpy as np
 from sim.pv_schedule import schedule as pv_schedule
 from sim.qk_schedule import schedule as qk_schedule
 from sim.softmax_schedule import schedule as softmax_schedule
-from sim.topk.quickselect import schedule as topk_schedule
+from sim.topk_schedule import schedule as topk_schedule
 from tests.equivalence import pv_cases, pv_rtl, qk_cases, qk_rtl, softmax_cases, softmax_rtl, topk_cases, topk_rtl
 from tests.equivalence.test_pv import outputs_by_definition, outputs_of_transfers
 from tests.equivalence.test_qk import rows_of as qk_rows_of

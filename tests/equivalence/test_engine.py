@@ -54,6 +54,21 @@ def test_golden_simulator_and_rtl_are_the_same_machine(name: str) -> None:
         assert (tally.values, tally.cycles) == (0, 0), boundary
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "histogram",
+        pytest.param("sorter", marks=pytest.mark.skipif(not LARGE, reason="another build: EQUIVALENCE=large")),
+    ],
+)
+def test_other_top_k_engines(engine: str) -> None:
+    """Programs that prune tokens, heads and values, whatever finds the threshold."""
+    arch = load_arch("tiny", {"topk.unit": engine})
+    directed = directed_cases(arch)[:: 1 if LARGE else 4]
+    report = verify(arch, [*directed, *random_cases(arch, 40 if LARGE else 8)], builds=BUILDS, command=repeat)
+    assert not report.mismatches, "\n".join(map(str, report.mismatches[:20]))
+
+
 def test_values_do_not_depend_on_time() -> None:
     """Latencies at random on every port, also of the program."""
     report = verified("tiny", "random")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from accel.numerics.topk import top_k
-from sim.topk.quickselect import Row, Transfer, schedule
+from sim.topk_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.rtl_view import RtlView, netlist
 from tests.equivalence.topk_cases import SMALL, Case, cases

@@ -7,17 +7,30 @@ from typing import NamedTuple
 import numpy as np
 
 from accel.units.topk import TopKUnit
-from sim.topk.quickselect import Row, Stalls
+from sim.topk_schedule import Row, Stalls
 
 #: Small instances wrap around and meet every edge within a few rows; the others have the shapes of real ones.
 SMALL = TopKUnit(lanes=4, value_bits=6, max_n=32)
 PUBLISHED = TopKUnit(lanes=16, value_bits=12, max_n=256)
-UNITS = [SMALL, PUBLISHED]
+UNITS = [
+    SMALL,
+    PUBLISHED,
+    TopKUnit(lanes=4, value_bits=8, max_n=32, engine="histogram"),  # two digits, the lower one of two bits
+    TopKUnit(lanes=4, value_bits=6, max_n=32, engine="sorter"),
+    TopKUnit(lanes=8, value_bits=12, max_n=100, engine="sorter"),
+]
 MORE_UNITS = [
     TopKUnit(lanes=1, value_bits=3, max_n=9),
     TopKUnit(lanes=2, value_bits=32, max_n=27, lfsr_seed=1),
     TopKUnit(lanes=8, value_bits=1, max_n=100),
     TopKUnit(lanes=16, value_bits=32, max_n=1024),
+    TopKUnit(lanes=1, value_bits=7, max_n=9, engine="histogram"),
+    TopKUnit(lanes=2, value_bits=48, max_n=27, engine="histogram"),
+    TopKUnit(lanes=8, value_bits=5, max_n=100, engine="histogram"),
+    TopKUnit(lanes=16, value_bits=12, max_n=1024, engine="histogram"),
+    TopKUnit(lanes=1, value_bits=3, max_n=9, engine="sorter"),
+    TopKUnit(lanes=2, value_bits=48, max_n=27, engine="sorter"),
+    TopKUnit(lanes=16, value_bits=12, max_n=1024, engine="sorter"),
 ]
 
 
@@ -87,7 +100,7 @@ def _random_rows(unit: TopKUnit, n_rows: int, rng: np.random.Generator) -> list[
 def cases(large: bool) -> Iterator[Case]:
     """The small set, or the large one that contains it. Each case is seeded by its name."""
     for unit in UNITS + (MORE_UNITS if large else []):
-        label = f"{unit.lanes}x{unit.value_bits}b"
+        label = f"{unit.lanes}x{unit.value_bits}b" + (f" {unit.engine}" if unit.engine != "quickselect" else "")
         n_rows = (64 if large else 20) if unit.max_n <= 32 else (24 if large else 6)
         for profile in PROFILES:
             for kind in KINDS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sim.topk.quickselect import Transfer
+from sim.topk_schedule import Transfer
 from tests.equivalence.harness import Handshake, Run
 from tests.equivalence.topk_cases import Case
 

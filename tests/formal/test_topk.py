@@ -10,6 +10,7 @@ from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from accel.units import implementation
 from accel.units.topk import LFSR_BITS, TopKUnit
 from tests.formal.proof import DEEP, always, assert_bounded, broken, counterexample, never_reset
 
@@ -19,13 +20,25 @@ ANY_PIVOTS = ("selector", "(lfsr * size)", "(pivots * size)")
 pivots = Signal(LFSR_BITS, name="pivots")
 
 
-def engine(max_n: int, value_bits: int, module: str = "", right: str = "", wrong: str = "") -> wiring.Component:
-    """A top-k engine with one place of the selector or the filter changed."""
-    changed = {}
+PARTS = {
+    "selector": ("Selector", "selector"),
+    "row_filter": ("RowFilter", "row_filter"),
+    "histogram": ("HistogramSelector", "selector"),
+    "sorter": ("SortingSelector", "selector"),
+}
+
+
+def engine(
+    max_n: int, value_bits: int, module: str = "", right: str = "", wrong: str = "", name: str = "quickselect"
+) -> wiring.Component:
+    """A top-k engine, one place of its selector or of the filter changed."""
+    unit = TopKUnit(LANES, value_bits, max_n, engine=name)
+    kind = implementation("rtl.topk", name).TopK
     if module:
-        name = {"selector": "Selector", "row_filter": "RowFilter"}[module]
-        changed[name] = getattr(broken(f"rtl.topk.{module}", right, wrong, pivots=pivots), name)
-    return broken("rtl.topk.quickselect", **changed).TopK(TopKUnit(LANES, value_bits, max_n))
+        part, where = PARTS[module]
+        changed = getattr(broken(f"rtl.topk.{module}", right, wrong, pivots=pivots), part)
+        kind = type("TopK", (kind,), {where: changed})
+    return kind(unit)
 
 
 class Selected(wiring.Component):
@@ -126,6 +139,18 @@ def test_rows_of_four_with_a_stalling_output(tmp_path: Path) -> None:
     assert_bounded(Selected(engine(4, 2), None), 36 if DEEP else 22, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "within"), [("histogram", 18), ("sorter", 24)])
+def test_rows_of_four_without_pivots(name: str, within: int, tmp_path: Path) -> None:
+    """As for quick-select; the histogram's values have one digit."""
+    assert_bounded(Selected(engine(4, 2, name=name), within), within + 3, tmp_path)
+
+
+@pytest.mark.skipif(not DEEP, reason="takes minutes: FORMAL=deep")
+def test_two_digits(tmp_path: Path) -> None:
+    """Values of which the lower digit has one bit of six."""
+    assert_bounded(Selected(engine(4, 7, name="histogram"), 26), 29, tmp_path)
+
+
 @pytest.mark.skipif(not DEEP, reason="takes minutes: FORMAL=deep")
 def test_rows_of_six(tmp_path: Path) -> None:
     assert_bounded(Selected(engine(6, 2), 60), 62, tmp_path)
@@ -143,3 +168,16 @@ def test_rows_of_six(tmp_path: Path) -> None:
 )
 def test_broken_engines_are_found(module: str, right: str, wrong: str, tmp_path: Path) -> None:
     assert counterexample(Selected(engine(4, 2, module, right, wrong), 30), 33, tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    ("module", "right", "wrong"),
+    [
+        ("histogram", "through[at + 1] if at + 1", "through[at] if at + 1"),
+        ("sorter", "even.heads[lane] > odd.heads", "even.heads[lane] < odd.heads"),
+        ("sorter", "(larger == 0) & (value == value_before)", "larger == 0"),
+        ("sorter", "inside[lane], self", "1, self"),
+    ],
+)
+def test_other_broken_engines_are_found(module: str, right: str, wrong: str, tmp_path: Path) -> None:
+    assert counterexample(Selected(engine(4, 2, module, right, wrong, name=module), 30), 33, tmp_path) is not None

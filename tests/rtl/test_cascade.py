@@ -18,7 +18,8 @@ from accel.units.engine import EngineUnit
 from accel.units.importance import ACCUMULATE_CYCLES, ImportanceUnit
 from rtl.cascade import Operation
 from rtl.state import State
-from sim.topk.quickselect import emit_gaps, select_cycles, select_row
+from sim.topk.quickselect import select_cycles, select_row
+from sim.topk_schedule import emit_gaps
 
 MACHINES: dict[str, dict[str, int]] = {
     "tiny": {},

@@ -25,7 +25,8 @@ from accel.units.engine import EngineUnit
 from accel.units.softmax import SoftmaxUnit
 from accel.units.topk import TopKUnit
 from rtl.softmax_path import SoftmaxPath
-from sim.topk.quickselect import emit_gaps, select_cycles, select_row
+from sim.topk.quickselect import select_cycles, select_row
+from sim.topk_schedule import emit_gaps
 from tests.rtl.softmax_path_bench import NEVER, Bench, Events, Row, Run, keep_list, make_rows
 
 

@@ -7,18 +7,13 @@ from hypothesis import strategies as st
 
 from accel.errors import UserError
 from accel.numerics.topk import top_k
-from accel.units.topk import TopKUnit
-from sim.topk.quickselect import (
-    Row,
-    Stalls,
-    emit_gaps,
-    latency_rows,
-    lfsr_step,
-    schedule,
-    select,
-    select_rows,
-)
+from accel.units import implementation
+from accel.units.topk import TOPK_EVENTS, TopKUnit, histogram, sorter
+from sim.topk.quickselect import latency_rows, lfsr_step, select
+from sim.topk_schedule import Row, Stalls, emit_gaps, schedule
+from sim.topk_survey import last_cycle, survey
 
+ENGINES = ("histogram", "quickselect", "sorter")
 #: n, k, mean cycles of the published latency model at 16 lanes.
 PUBLISHED = [
     (64, 32, 38),
@@ -43,18 +38,75 @@ def test_pivot_generator_has_full_period() -> None:
     assert 0 not in seen
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @settings(deadline=None)  # the first call compiles
 @given(
-    st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=50), st.integers(0, 55)), max_size=8),
+    st.integers(1, 62).flatmap(
+        lambda bits: st.tuples(
+            st.just(bits),
+            st.lists(
+                st.tuples(
+                    st.lists(st.one_of(st.integers(0, (1 << bits) - 1), st.integers(0, 1)), max_size=50),
+                    st.integers(0, 55),
+                ),
+                max_size=8,
+            ),
+        )
+    ),
     st.sampled_from([1, 4, 16]),
     st.integers(1, 65535),
 )
-def test_rows_keep_what_golden_keeps(rows: list[tuple[list[int], int]], lanes: int, seed: int) -> None:
+def test_rows_keep_what_golden_keeps(
+    engine: str, drawn: tuple[int, list[tuple[list[int], int]]], lanes: int, seed: int
+) -> None:
+    value_bits, rows = drawn
+    unit = TopKUnit(lanes, value_bits, 64, engine=engine)
     values = np.array([v for row, _ in rows for v in row], np.int64)
     starts = np.cumsum([0] + [len(row) for row, _ in rows])
-    found = select_rows(values, starts, np.array([k for _, k in rows], np.int64), lanes, seed)
+    ks = np.array([k for _, k in rows], np.int64)
+    found = implementation("sim.topk", engine).select_rows(unit, values, starts, ks, seed)
     for r, (row, k) in enumerate(rows):
         assert found.kept[starts[r] : starts[r] + found.n_kept[r]].tolist() == top_k(row, k).positions.tolist()
+        assert (found.select_cycles[r] > 0) == (0 < k < len(row))
+    assert set(found.events) <= set(TOPK_EVENTS)
+    assert found.events["elements"] >= len(values)
+
+
+@pytest.mark.parametrize("engine", ["histogram", "sorter"])
+def test_cycles_do_not_depend_on_the_values(engine: str) -> None:
+    """Of engines without pivots; and they leave the generator's state alone."""
+    unit, rng = TopKUnit(engine=engine), np.random.default_rng(5)
+    rows = [rng.integers(0, 4096, 993), np.zeros(993, np.int64), np.arange(993), rng.integers(0, 2, 993)]
+    starts = np.arange(5) * 993
+    found = implementation("sim.topk", engine).select_rows(unit, np.concatenate(rows), starts, np.full(4, 204), 7)
+    assert len(set(found.select_cycles.tolist())) == 1
+    assert found.lfsr_state == 7
+
+
+def test_stated_cycles() -> None:
+    """1024 weights at 16 lanes: two walks and a pass; 6 passes, the last one as far as the 512th value."""
+    assert histogram.select_cycles(TopKUnit(), 64) == 3 + (64 + 1) + 3
+    assert sorter.select_cycles(TopKUnit(), 64, 32) == (64 + 5) + 5 * (3 + 64 + 2) + (3 + 32 - 1 + 2 + 3)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_survey_is_what_the_schedule_says(engine: str) -> None:
+    """One row from its last word in to its last word out; rows without a pause to the last word of all."""
+    unit = TopKUnit(4, 8, 64, engine=engine)
+    values = np.random.default_rng(3).integers(0, unit.max_value, 50, endpoint=True)
+    (*_, last_in), out = (
+        [t.cycle for t in schedule(unit, [Row(values, 20)], Stalls()) if t.port == port] for port in ("input", "output")
+    )
+    assert survey(unit, 50, 20, 1, 3).latency.tolist() == [out[-1] - last_in]
+    values = np.random.default_rng(3).integers(0, unit.max_value, 7 * 50, endpoint=True)
+    together = schedule(unit, [Row(values[r * 50 : (r + 1) * 50], 20) for r in range(7)], Stalls())
+    assert survey(unit, 50, 20, 7, 3).interval_cycles == together[-1].cycle / 7
+    assert last_cycle(unit, [], np.zeros(0, np.int64), np.zeros(0, np.int64)) == -1
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(UserError, match=r"topk.unit = histgram: .* did you mean histogram\? known: histogram, quicks"):
+        TopKUnit(engine="histgram")
 
 
 @pytest.mark.parametrize(("n", "k", "mean_cycles"), PUBLISHED)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accel.errors import UserError
 from accel.program import Flag, Jobs, jobs_of
 from accel.units.softmax import SCORE_BITS
-from sim.topk.quickselect import select_rows
+from sim.topk.quickselect import partition_rows
 from workloads.draw import DrawnScores
 from workloads.score_parameters import ScoreParameters, load_distribution, parameters_of
 from workloads.score_statistics import ScoreSample, draw_sample, effects, fit_runs, moments, selection_work, weights_of
@@ -237,7 +237,7 @@ def test_the_engines_own_rounds_agree_with_the_recorded_ones(drawn: tuple[int, l
     rows = [row for sample in samples for row in sample.scores[:, :, -1].astype(np.float64).reshape(-1, context)]
     values = np.concatenate([weights_of(row) for row in rows])
     starts = np.arange(len(rows) + 1) * context
-    found = select_rows(values, starts, np.full(len(rows), context // 5), 16, 1)
+    found = partition_rows(values, starts, np.full(len(rows), context // 5), 16, 1)
     assert found.rounds.mean() == pytest.approx(recorded["quickselect_rounds"], rel=0.25)
     assert found.round_words.mean() == pytest.approx(recorded["quickselect_words"], rel=0.15)
 

@@ -1,14 +1,26 @@
 """The top-k unit as numbers: parameters, widths and latencies that the simulator and the RTL both read.
 
 Nothing else in the project states a width or a latency of this unit; the equivalence test then shows that the
-numbers here are those of the hardware.
+numbers here are those of the hardware. All implementations have the same two source banks, the same filter and so the
+same ports and these latencies; what finds the threshold of a row differs. Each has a module of its own here, named as
+in ``Arch.topk.unit``, with its own latencies and
+
+``memory_bits(unit)``
+    of its memories, the source banks not included.
+``operations(unit)``
+    what one engine consists of besides memories and the filter, as counts of the operations of
+    ``accel/cost/operations.yaml``.
 """
 
 from dataclasses import dataclass
 
 from accel.arch import Arch
 from accel.errors import UserError
+from accel.units import implementation
 
+#: What engines do, as counted in ``counts.topk``: values through zero eliminators, compares, digits counted,
+#: compare-exchanges of the sorter, values written to its runs.
+TOPK_EVENTS = ("elements", "comparisons", "counted", "exchanges", "moves")
 #: Width of the pivot generator in bits. Rows longer than 65,536 draw from that many evenly spaced positions, which is
 #: just as good a pivot.
 LFSR_BITS = 16
@@ -22,7 +34,7 @@ MAX_N = 1 << 20
 
 @dataclass(frozen=True)
 class TopKUnit:
-    """One quick-select top-k engine.
+    """One top-k engine.
 
     Attributes
     ----------
@@ -32,6 +44,7 @@ class TopKUnit:
     lfsr_seed : state of the pivot generator after reset, 1..65535. It advances once per pivot and runs on from row
         to row, so a simulator that starts from the same seed draws the same pivots.
     payload_bits : bits that accompany each value to the output, 0 to 32; 0 for none. They are not compared.
+    engine : the implementation, as ``Arch.topk.unit`` names it. lfsr_seed is of quickselect; the others draw nothing.
 
     Raises
     ------
@@ -43,6 +56,7 @@ class TopKUnit:
     max_n: int = 1024
     lfsr_seed: int = 0xACE1
     payload_bits: int = 0
+    engine: str = "quickselect"
 
     def __post_init__(self) -> None:
         for name in ("lanes", "value_bits", "max_n", "lfsr_seed", "payload_bits"):
@@ -60,11 +74,12 @@ class TopKUnit:
             raise UserError(f"topk: lfsr_seed must be 1 to {(1 << LFSR_BITS) - 1}, got {self.lfsr_seed}")
         if not 0 <= self.payload_bits <= 32:
             raise UserError(f"topk: payload_bits must be 0 to 32, got {self.payload_bits}")
+        implementation("accel.units.topk", self.engine)  # refuses one that there is not
 
     @classmethod
     def of(cls, arch: Arch, value_bits: int) -> "TopKUnit":
         """The engine of a machine: value_bits is 12 for local values, the accumulator width for token importance."""
-        return cls(arch.topk.lanes, value_bits, max(arch.max_context, 2 * arch.topk.lanes))
+        return cls(arch.topk.lanes, value_bits, max(arch.max_context, 2 * arch.topk.lanes), engine=arch.topk.unit)
 
     # ---- widths and depths -------------------------------------------------------------------------------------
 
@@ -85,7 +100,7 @@ class TopKUnit:
 
     @property
     def max_words(self) -> int:
-        """Words of the longest row; depth of each of the four memories."""
+        """Words of the longest row; depth of the source banks."""
         return -(-self.max_n // self.lanes)
 
     @property
@@ -99,11 +114,9 @@ class TopKUnit:
 
     @property
     def memory_bits(self) -> int:
-        """Two source banks and the smaller and larger parts, each max_words x lanes x value_bits; payloads lie in the
-        source banks only.
-        """
-        item_bits = (self.rows_in_flight + 2) * self.value_bits + self.rows_in_flight * self.payload_bits
-        return self.max_words * self.lanes * item_bits
+        """Two source banks of values and payloads, and what the selector has besides."""
+        source_bits = self.rows_in_flight * self.max_words * self.lanes * (self.value_bits + self.payload_bits)
+        return source_bits + implementation("accel.units.topk", self.engine).memory_bits(self)
 
     # ---- latencies ---------------------------------------------------------------------------------------------
 
@@ -124,7 +137,7 @@ class TopKUnit:
 
     @property
     def round_overhead_cycles(self) -> int:
-        """Cycles of a round beyond one per word read: last compare, decision, pivot index, pivot read.
+        """Of quickselect: cycles of a round beyond one per word read: last compare, decision, pivot index, pivot read.
 
         The published latency model has 3 here; it leaves no cycle for a registered compare ahead of the decision.
         """

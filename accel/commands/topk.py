@@ -1,0 +1,180 @@
+"""``accel topk``: the top-k engines beside each other: cycles, energy, cells."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from accel.commands._machine import add_machine_arguments, machine_of
+from accel.errors import UserError
+from accel.runs import check_target, write_whole
+
+HELP = "compare the top-k engines: cycles, energy and, with --synth, cells"
+EXAMPLES = (
+    "accel topk",
+    "accel topk --lanes 16 --keys 1024 --rows 2000 --json -",
+    "accel topk --synth --json topk.json",
+)
+ENGINES = ("quickselect", "histogram", "sorter")
+SHARES = (2, 4)  # of the keys are kept: every second, every fourth
+#: Comparison of the published engine with a full sorter, 1024 values, selecting the median.
+PUBLISHED_KEYS, PUBLISHED_LANES = 1024, 16
+PUBLISHED = (
+    ("throughput of quick-select over a full sorter", "throughput", 1.4),
+    ("power of a full sorter over quick-select", "power", 3.5),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument("--lanes", type=int, nargs="+", default=[16, 32], metavar="P", help="values per cycle")
+    parser.add_argument(
+        "--keys",
+        type=int,
+        nargs="+",
+        default=[64, 128, 256, 512, 1024, 2048, 4096],
+        metavar="N",
+        help="values of a row",
+    )
+    parser.add_argument("--rows", type=int, default=1000, help="random rows of each length")
+    parser.add_argument("--seed", type=int, default=1, help="of the rows")
+    parser.add_argument("--synth", action="store_true", help="also count cells with Yosys; some minutes")
+    add_machine_arguments(parser)
+    parser.add_argument("--json", metavar="FILE", help="also write the report here; - prints it instead of the tables")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print, store."""
+    for name in ("rows", "seed"):
+        if getattr(args, name) < (1 if name == "rows" else 0):
+            raise UserError(f"--{name} {getattr(args, name)}: must be {1 if name == 'rows' else 0} or more")
+    if least := [n for n in args.keys if n < max(SHARES)]:
+        raise UserError(f"--keys {least[0]}: must be {max(SHARES)} or more, so that something can be kept")
+    arch, _ = machine_of(args)
+    if args.json and args.json != "-":
+        check_target(Path(args.json))
+    from accel.commands._progress import progress_bar
+    from accel.session import code_version
+    from accel.zoo.store import json_text
+
+    rows: list[dict[str, Any]] = []
+    synthesis: list[dict[str, Any]] = []
+    pairs = [(engine, lanes) for lanes in args.lanes for engine in ENGINES]
+    with progress_bar("topk") as tell:
+        for done, (engine, lanes) in enumerate(pairs):
+            tell(f"{engine}, {lanes} lanes", done / len(pairs) / (2 if args.synth else 1))
+            rows += _rows(engine, lanes, args, arch.technology_nm)
+        figures = _figures(args, arch.technology_nm)
+        for done, (engine, lanes) in enumerate(pairs if args.synth else []):
+            tell(f"cells of {engine}, {lanes} lanes", 0.5 + done / len(pairs) / 2)
+            synthesis.append(_cells(engine, lanes, arch.max_context, arch.technology_nm))
+    report = {
+        "format": 1,
+        "kind": "topk",
+        "command": _command(args),
+        "code_version": code_version(),
+        "arch": arch.model_dump(mode="json"),
+        "seed": args.seed,
+        "values": f"{args.rows} rows of each kind, 12-bit values, all equally likely",
+        "rows": rows,
+        "synthesis": synthesis,
+        "figures": figures,
+    }
+    text = json_text(report)
+    if args.json == "-":
+        sys.stdout.write(text)
+        return
+    from reports.page import console, show
+    from reports.topk_table import LEGEND, topk_table
+
+    if args.json:
+        write_whole(Path(args.json), text)
+    show(console(columns=110), topk_table(report))
+    print(f"\n{LEGEND}")
+
+
+def _survey(engine: str, lanes: int, keys: int, kept: int, args: argparse.Namespace, technology_nm: int) -> Any:
+    from accel.cost.energy import TOPK_OPERATIONS
+    from accel.cost.factors import load_technology
+    from accel.units.topk import TopKUnit
+    from sim.topk_survey import survey
+
+    unit = TopKUnit(lanes, max_n=max(keys, 2 * lanes), engine=engine)
+    found = survey(unit, keys, kept, args.rows, args.seed)
+    technology = load_technology(technology_nm)
+    energy_pJ = sum(found.events[event] * technology.operation_pJ(op)[0] for event, op in TOPK_OPERATIONS.items())
+    return found, energy_pJ
+
+
+def _rows(engine: str, lanes: int, args: argparse.Namespace, technology_nm: int) -> list[dict[str, Any]]:
+    rows = []
+    for keys in args.keys:
+        for share in SHARES:
+            found, energy_pJ = _survey(engine, lanes, keys, keys // share, args, technology_nm)
+            ordered = sorted(found.latency.tolist())
+            rows.append(
+                {
+                    "engine": engine, "lanes": lanes, "keys": keys, "kept": keys // share,
+                    "cycles_mean": float(found.latency.mean()),
+                    "cycles_p99": ordered[-(-99 * len(ordered) // 100) - 1],
+                    "cycles_worst": ordered[-1],
+                    "interval_cycles": found.interval_cycles,
+                    "events": found.events,
+                    "energy_pJ": energy_pJ,
+                }
+            )  # fmt: skip
+    return rows
+
+
+def _figures(args: argparse.Namespace, technology_nm: int) -> list[dict[str, Any]]:
+    """The published comparison with a full sorter, and ours."""
+    found = {
+        engine: _survey(engine, PUBLISHED_LANES, PUBLISHED_KEYS, PUBLISHED_KEYS // 2, args, technology_nm)
+        for engine in ENGINES
+    }
+    (own, own_pJ), (sorter, sorter_pJ) = found["quickselect"], found["sorter"]
+    faster = sorter.interval_cycles / own.interval_cycles
+    ours = {"throughput": faster, "power": sorter_pJ / own_pJ / faster}
+    causes = {
+        "throughput": "the published sorter's organisation is not known; ours has one merger of as many lanes, six "
+        "passes, and reads the last one only as far as the median",
+        "power": "events times factors of accel/cost, memories included; the published sorter's size is not known",
+    }
+    return [
+        {
+            "figure": f"top-k of {PUBLISHED_KEYS}, median, {PUBLISHED_LANES} lanes: {figure}", "where": "1.7",
+            "unit": "x", "published": published, "ours": ours[name], "ratio": ours[name] / published,
+            "label": "derived", "cause": causes[name], "command": _command(args),
+        }
+        for figure, name, published in PUBLISHED
+    ]  # fmt: skip
+
+
+def _cells(engine: str, lanes: int, max_n: int, technology_nm: int) -> dict[str, Any]:
+    from accel.cost.factors import load_technology
+    from accel.units import implementation
+    from accel.units.topk import TopKUnit
+    from rtl.area import unit_area
+
+    unit = TopKUnit(lanes, max_n=max(max_n, 2 * lanes), engine=engine)
+    found = unit_area("topk", lanes=lanes, max_n=unit.max_n, engine=engine)
+    technology = load_technology(technology_nm)
+    parts = {"topk_element": lanes}  # the filter
+    for operation, count in implementation("accel.units.topk", engine).operations(unit).items():
+        parts[operation] = parts.get(operation, 0) + count
+    model_um2 = sum(count * technology.operation_um2(operation)[0] for operation, count in parts.items())
+    kept = ("library", "cells", "flip_flops", "memory_bits", "area_um2", "critical_path_ps")
+    return {
+        "engine": engine, "lanes": lanes, "value_bits": unit.value_bits, "max_n": unit.max_n,
+        **{name: found[name] for name in kept if name in found}, "model_area_um2": model_um2,
+    }  # fmt: skip
+
+
+def _command(args: argparse.Namespace) -> str:
+    words = ["accel", "topk", "--lanes", *map(str, args.lanes), "--keys", *map(str, args.keys)]
+    words += ["--rows", str(args.rows), "--seed", str(args.seed), *(["--synth"] if args.synth else [])]
+    words += ["--arch", args.arch]
+    for item in args.set:
+        words += ["--set", item]
+    return shlex.join(words)

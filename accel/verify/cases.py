@@ -13,6 +13,7 @@ from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Lsb, Program
 from accel.units.engine import EngineUnit
 from accel.verify.mode_cases import decay_directed, linear_directed, random_decay, random_linear
+from accel.verify.state_cases import random_state, state_directed
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
 from sim.recorded import JobTensors
 from workloads.kernels import Mask, SoftmaxAttention

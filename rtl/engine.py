@@ -6,10 +6,12 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from accel.program import Mode
 from accel.units.engine import ADDRESS_BITS, PROGRAM_BEAT_BYTES, EngineUnit
 from accel.units.fetcher import record_bytes
 from accel.units.pv import PARTIAL_PLANES
 from accel.units.qk import QkUnit
+from accel.units.state import StateUnit
 from rtl.arrivals import Arrivals
 from rtl.axi import lite_slave, read_master, write_master
 from rtl.converter import Converter
@@ -27,6 +29,7 @@ from rtl.registers import PAGE_ADDRESS_BITS, Registers
 from rtl.sequencer import Sequencer
 from rtl.softmax_path import SoftmaxPath
 from rtl.state import State
+from rtl.state_path import StatePath
 
 __all__ = ["Engine"]
 
@@ -78,7 +81,8 @@ class Engine(wiring.Component):
         m.submodules.query_buffer = self.query_buffer = QueryBuffer(unit)
         m.submodules.partial_sums = self.partial_sums = PartialSums(unit)
         m.submodules.qk_issue = self.qk_issue = QkIssue(unit)
-        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch))
+        self.has_states = StateUnit(unit.arch).missing() is None
+        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch), products=self.has_states)
         m.submodules.softmax_path = self.softmax_path = SoftmaxPath(unit)
         m.submodules.pv_path = self.pv_path = PvPath(unit)
         m.submodules.state = self.state = State(unit)
@@ -88,8 +92,11 @@ class Engine(wiring.Component):
         self._fetch(m)
         self._scores(m)
         self._values(m)
+        ready = self._arrivals(m)
+        if self.has_states:
+            self._states(m)
         m.submodules.registers = registers
-        self._control(m, registers, self._arrivals(m))
+        self._control(m, registers, ready)
         if self._probed:
             connect_probes(m, self)
         return m
@@ -147,7 +154,7 @@ class Engine(wiring.Component):
         wiring.connect(m, fetcher.list_read, self.state.lane_read)
         wiring.connect(m, fetcher.kept_read, path.kept_read)
         m.d.comb += [
-            fetcher.query_release.eq(path.query_release),
+            fetcher.query_release.eq(path.query_release | self.qk_issue.record_taken),
             fetcher.row_settled.eq(self.pv_path.row_settled),
             fetcher.lsb_request.valid.eq(path.lsb_request.valid),
             fetcher.lsb_request.payload.eq(path.lsb_request.payload),
@@ -232,12 +239,7 @@ class Engine(wiring.Component):
         """Queries and K lines through the QK array to the softmax."""
         issue, qk, path, k = self.qk_issue, self.qk, self.softmax_path, self.k_memory
         m.d.comb += [
-            self.query_buffer.read_enable.eq(issue.query_read_enable),
-            self.query_buffer.read_slot.eq(issue.query_read_slot),
             issue.query_words.eq(self.query_buffer.words),
-            k.read_enable.eq(issue.k_read_enable),
-            k.read_line.eq(issue.k_read_line),
-            k.read_part.eq(issue.k_read_part),
             k.read_side.eq(issue.k_read_side),
             k.read_mask_lsb.eq(issue.k_read_mask_lsb),
             issue.k_words.eq(k.data),
@@ -253,8 +255,8 @@ class Engine(wiring.Component):
             path.start.eq(self.partial_sums.start),
             path.decay.eq(issue.decay),
         ]
-        for source, target in ((issue.query, qk.query), (issue.line, qk.line)):  # never refused, so nobody listens
-            m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload)]
+        if not self.has_states:
+            self._share(m, Const(0, 1), None)
         wiring.connect(m, qk.scores, path.scores)
 
     def _values(self, m: Module) -> None:
@@ -274,16 +276,71 @@ class Engine(wiring.Component):
             pv.ring_items.eq(path.ring_items),
             pv.emitted.eq(path.emitted),
             pv.dense_lines.eq(path.dense_lines),
-            v.read_enable.eq(pv.v_read.valid),
-            v.read_part.eq(pv.v_read.payload.part),
             pv.v_words.eq(v.data),
-            *(line.eq(pv.v_read.payload["lines"][column]) for column, line in enumerate(v.read_line)),
         ]
+
+    def _share(self, m: Module, recurrent: Value, states: StatePath | None) -> None:
+        """What the query buffer, the line memories' read ports and the QK array are asked for, by whom it is."""
+        issue, v_read = self.qk_issue, self.pv_path.v_read
+        buffer, k, v, qk = self.query_buffer, self.k_memory, self.v_memory, self.qk
+        shared: list[tuple[Value, Value, Value | None]] = [
+            (buffer.read_enable, issue.query_read_enable, states and states.record_taken),
+            (buffer.read_slot, issue.query_read_slot, states and states.query_read_slot),
+            (k.read_enable, issue.k_read_enable, states and states.read_enable),
+            (k.read_line, issue.k_read_line, states and states.read_line),
+            (k.read_part, issue.k_read_part, states and states.read_part),
+            (v.read_enable, v_read.valid, states and states.read_enable),
+            (v.read_part, v_read.payload.part, states and states.read_part),
+            *((line, v_read.payload["lines"][column], states and states.read_line)
+              for column, line in enumerate(v.read_line)),
+        ]  # fmt: skip
+        for mine, theirs, source in ((issue.query, states and states.query, qk.query),
+                                     (issue.line, states and states.qk_line, qk.line)):  # fmt: skip
+            # Never refused, so nobody listens to ready.
+            shared.append((source.valid, mine.valid, theirs and theirs.valid))
+            shared.append((source.payload.as_value(), mine.payload.as_value(), theirs and theirs.payload.as_value()))
+        for target, attends, recurs in shared:
+            m.d.comb += target.eq(attends if recurs is None else Mux(recurrent, recurs, attends))
+
+    def _states(self, m: Module) -> None:
+        """Mode STATE: in place of rows, between query buffer, line memories and arrays."""
+        m.submodules.state_path = self.state_path = states = StatePath(self.unit)
+        recurrent = Signal()
+        pv, issue = self.pv_path, self.qk_issue
+        self._share(m, recurrent, states)
+        m.d.comb += [
+            recurrent.eq(self.sequencer.format.mode == Mode.STATE),
+            states.dispatch.valid.eq(self.sequencer.dispatch.valid),
+            states.dispatch.payload.eq(self.sequencer.dispatch.payload),
+            states.format.eq(self.sequencer.format),
+            states.query_passed.eq(self.passed["query"]),
+            states.query_number.eq(issue.query_number),
+            states.query_words.eq(self.query_buffer.words),
+            issue.record_taken.eq(states.record_taken),
+            pv.record_taken.eq(states.record_taken),
+            states.room.eq(pv.room),
+            pv.row_started.eq(states.row_started),
+            self.qk.only_products.eq(recurrent),
+            states.products.eq(self.qk.products),
+            states.k_words.eq(self.k_memory.data),
+            states.v_words.eq(self.v_memory.data),
+            pv.state_line.valid.eq(states.pv_line.valid),
+            pv.state_line.payload.eq(states.pv_line.payload),
+            pv.state_words.eq(states.pv_words),
+        ]
+        for memory, words in ((self.k_memory, states.store_k), (self.v_memory, states.store_v)):
+            m.d.comb += [
+                memory.store_enable.eq(states.store_enable),
+                memory.store_line.eq(states.store_line),
+                memory.store_part.eq(states.store_part),
+                memory.store_words.eq(words),
+            ]
 
     # ---- software's side ------------------------------------------------------------------------------------------
     def _control(self, m: Module, registers: Registers, ready: Value) -> None:
         """Registers, which take nothing before all is ``ready``, and what they count."""
         sequencer, path, pv, issue = self.sequencer, self.softmax_path, self.pv_path, self.qk_issue
+        recurs = self.state_path.qk_line.valid if self.has_states else Const(0, 1)
         for name, member in lite_slave(PAGE_ADDRESS_BITS).members.items():
             outside, inside = getattr(self.registers, name), getattr(registers.bus, name)
             target, source = (inside, outside) if member.flow == Out else (outside, inside)
@@ -301,18 +358,18 @@ class Engine(wiring.Component):
             registers.error_code.eq(sequencer.error_code),
             registers.error_job.eq(sequencer.error_job),
             self.irq.eq(registers.interrupt),
-            registers.qk_msb_issues.eq(issue.issue_msb),
+            registers.qk_msb_issues.eq(issue.issue_msb | recurs),
             registers.qk_lsb_issues.eq(issue.issue_lsb),
-            registers.pv_issues.eq(pv.issue),
+            registers.pv_issues.eq(pv.issue | pv.state_line.valid),
             registers.rows.eq(pv.row_written),
             registers.lsb_rows.eq(path.lsb_request.valid),
             registers.read_accesses.eq(_count(port.arvalid & port.arready for port in self.read)),
             registers.write_accesses.eq(self.write.awvalid & self.write.awready),
             registers.busy_fetcher.eq(self.fetcher.busy),
-            registers.busy_qk.eq(issue.busy),
+            registers.busy_qk.eq(issue.busy | recurs),
             registers.busy_softmax.eq(path.softmax_busy),
             registers.busy_topk.eq(path.select_busy),
-            registers.busy_pv.eq(pv.issue),
+            registers.busy_pv.eq(pv.issue | pv.state_line.valid),
             registers.busy_cascade.eq(operating),
         ]
 

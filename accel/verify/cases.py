@@ -231,6 +231,6 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
                       steps=2),
             _directed("four queries per key head", arch, prefill(4, 5, kv_heads=1), Plan(**planes, lsb=Lsb.ALWAYS)),
         ]  # fmt: skip
-    for name, program, tensors in (*decay_directed(arch), *linear_directed(arch)):
+    for name, program, tensors in (*decay_directed(arch), *linear_directed(arch), *state_directed(arch)):
         cases.append(EngineCase(name, arch, program, tensors, name))
     return cases

@@ -14,13 +14,13 @@ from workloads.kernels import StateUpdate
 from workloads.kernels.recurrence import Decay
 
 Case = tuple[Program, list[JobTensors]]
-OUTPUT_SCALES = [2.0**-4, 2.0**-9, 3.0**-9, 2.0**-16]
+OUTPUT_SCALES = [2.0**-4, 2.0**-5, 3.0**-4, 2.0**-9]
 
 
 def state_program(
     arch: Arch, heads: int, key_dim: int, value_dim: int, tokens: int, *, decay: Decay = "constant",
     gammas: tuple[float, ...] | None = None, kind: str = "normal", seed: int = 1, shift: int = 4, layers: int = 1,
-    tokens_per_job: int | None = None, output: float = 2.0**-9, base: int = 0,
+    tokens_per_job: int | None = None, output: float = 2.0**-5, base: int = 0,
 ) -> Case:  # fmt: skip
     """Random tokens through states, and the tensors of the jobs."""
     kernel = StateUpdate(heads, heads, key_dim, value_dim, tokens, decay=decay, gammas=gammas)

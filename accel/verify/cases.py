@@ -12,6 +12,7 @@ from accel.lower.plan import WIDTHS, Plan
 from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Lsb, Program
 from accel.units.engine import EngineUnit
+from accel.units.state import StateUnit
 from accel.verify.mode_cases import decay_directed, linear_directed, random_decay, random_linear
 from accel.verify.state_cases import random_state, state_directed
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
@@ -69,7 +70,10 @@ def random_cases(arch: Arch, count: int, first_seed: int = 0) -> Iterator[Engine
 def random_mode(arch: Arch, seed: int) -> EngineCase:
     """A program of the modes beside softmax, of this seed."""
     rng = np.random.default_rng(seed)
-    program, tensors, about = (random_linear if rng.integers(2) else random_decay)(arch, rng)
+    draws = random_linear if rng.integers(2) else random_decay
+    if np.random.default_rng([seed, 1]).integers(3) == 0 and StateUnit(arch).missing() is None:
+        draws = random_state
+    program, tensors, about = draws(arch, rng)
     return EngineCase(f"{arch.name}-mode-{seed}", arch, program, tensors, about)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from accel.errors import UserError
 from accel.numerics.softmax import exponent_table
 from accel.program import FORMAT, Flag
 from accel.units.modes import (
@@ -103,7 +104,10 @@ class ResidentStates:
     def attend(self, job: NDArray, tensors: JobTensors) -> Int:
         """Outputs int64 (tokens, dim) of a state job."""
         first, keys, dim, tokens = (int(job[name]) for name in ("first_key", "keys", "head_dim", "queries"))
-        more = first + keys - len(self._words)
+        begun = len(self._words)
+        if (first if job["flags"] & Flag.RESTART else first + keys) > begun:
+            raise UserError(f"state job of rows {first} to {first + keys - 1}: {begun} rows of states have been begun")
+        more = first + keys - begun
         if more > 0:
             self._words = np.concatenate([self._words, np.zeros((more, dim), np.int64)])
             self._fractions = np.concatenate([self._fractions, np.zeros(more, np.int64)])

@@ -125,6 +125,12 @@ def pair(**second: int) -> list[Item]:
     return [first, first | {"head": 1, "fused": int(Fused.SECOND), "side": int(Side.SECOND)} | second]
 
 
+def state(**fixed: int) -> Item:
+    """A state of 8 rows that begins."""
+    few = {"flags": BOTH | Flag.RESTART, "head_dim": 16, "keys": 8, "value_bits": 12, "msb_bits": 12, "lsb_bits": 0}
+    return job(**(few | {"mode": Mode.STATE, "queries": 2} | fixed))
+
+
 PRUNE_HEAD_0: Item = {"opcode": int(Opcode.PRUNE_HEADS), "keep_values": 3, "flags": int(Flag.RESTART)}
 PRUNE_TO_HEAD_2: Item = PRUNE_HEAD_0 | {"keep_values": 1}
 PRUNE_TOKENS: Item = {"opcode": int(Opcode.PRUNE_TOKENS), "keep_values": 4}
@@ -159,6 +165,11 @@ FAULTS: dict[str, tuple[list[Item], ErrorCode, int]] = {
         ErrorCode.TILE_ORDER,
         3,
     ),
+    "state that nobody began": ([state(flags=BOTH)], ErrorCode.TILE_ORDER, 0),
+    "more of a state than was begun": ([state(), state(flags=BOTH, keys=16)], ErrorCode.TILE_ORDER, 1),
+    "gap between states": ([state(), state(first_key=16)], ErrorCode.TILE_ORDER, 1),
+    "state of another format": ([state(), state(flags=BOTH, head_dim=24)], ErrorCode.TILE_ORDER, 1),
+    "state ended by attention": ([state(), job(keys=1), state(flags=BOTH)], ErrorCode.TILE_ORDER, 2),
     "second without first": ([RESTART, pair()[1]], ErrorCode.FUSED, 1),
     "first without second": ([RESTART, pair()[0], job()], ErrorCode.FUSED, 2),
     "first, then the end": ([RESTART, pair()[0]], ErrorCode.FUSED, 2),
@@ -196,6 +207,7 @@ def test_faults(name: str) -> None:
         ],
         [RESTART, job(keys=20, flags=BOTH | Flag.KEEP_LIST)],
         [RESTART, *pair(), *pair()],
+        [state(), state(first_key=8, keys=16), state(flags=BOTH, keys=16), state(), RESTART, state(flags=BOTH, keys=24)],
         [],
     ],
 )

@@ -19,11 +19,11 @@ its lag (also in a tile that the query sees as a whole: first_visible then goes 
 dimension j and 0 in all others; none is fetched, and with ``first_key`` V rows alone are meant. In both weights are
 signed, and outputs are scaled by ``output_mantissa`` and ``output_shift``; all tiles of a row have the same mode.
 
-``STATE``: queries are tokens that go through a recurrent state of ``keys`` rows by ``head_dim`` columns on chip, from row
-``first_key`` of the line memories on; with ``RESTART`` it is zero before the first of them, otherwise jobs of the same
-format just before have left it there. A token's records follow each other at ``q_stride``: k, v, with ``DECAY_WORDS``
-the decay words of the state's rows, and q. Without them all rows decay by ``decay``. ``score_shift`` is the product
-shift; outputs, one row per token, are read after the token's update and scaled as above.
+``STATE``: queries are tokens that go through a recurrent state of ``keys`` rows by ``head_dim`` columns on chip, from
+row ``first_key`` of the line memories on; with ``RESTART`` it is zero before the first of them, otherwise jobs of the
+same format just before have left it there. A token's records follow each other at ``q_stride``: k, v, with
+``DECAY_WORDS`` the decay words of the state's rows, and q. Without them all rows decay by ``decay``. ``score_shift`` is
+the product shift; outputs, one row per token, are read after the token's update and scaled as above.
 """
 
 import enum

@@ -6,7 +6,6 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from accel.program import Mode
 from accel.units.engine import ADDRESS_BITS, PROGRAM_BEAT_BYTES, EngineUnit
 from accel.units.fetcher import record_bytes
 from accel.units.pv import PARTIAL_PLANES
@@ -30,6 +29,7 @@ from rtl.sequencer import Sequencer
 from rtl.softmax_path import SoftmaxPath
 from rtl.state import State
 from rtl.state_path import StatePath
+from rtl.state_ports import connect_states
 
 __all__ = ["Engine"]
 
@@ -81,8 +81,8 @@ class Engine(wiring.Component):
         m.submodules.query_buffer = self.query_buffer = QueryBuffer(unit)
         m.submodules.partial_sums = self.partial_sums = PartialSums(unit)
         m.submodules.qk_issue = self.qk_issue = QkIssue(unit)
-        self.has_states = StateUnit(unit.arch).missing() is None
-        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch), products=self.has_states)
+        self.state_path = None if StateUnit(unit.arch).missing() else StatePath(unit)
+        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch), products=self.state_path is not None)
         m.submodules.softmax_path = self.softmax_path = SoftmaxPath(unit)
         m.submodules.pv_path = self.pv_path = PvPath(unit)
         m.submodules.state = self.state = State(unit)
@@ -93,8 +93,7 @@ class Engine(wiring.Component):
         self._scores(m)
         self._values(m)
         ready = self._arrivals(m)
-        if self.has_states:
-            self._states(m)
+        connect_states(m, self)
         m.submodules.registers = registers
         self._control(m, registers, ready)
         if self._probed:
@@ -255,8 +254,6 @@ class Engine(wiring.Component):
             path.start.eq(self.partial_sums.start),
             path.decay.eq(issue.decay),
         ]
-        if not self.has_states:
-            self._share(m, Const(0, 1), None)
         wiring.connect(m, qk.scores, path.scores)
 
     def _values(self, m: Module) -> None:
@@ -279,68 +276,11 @@ class Engine(wiring.Component):
             pv.v_words.eq(v.data),
         ]
 
-    def _share(self, m: Module, recurrent: Value, states: StatePath | None) -> None:
-        """What the query buffer, the line memories' read ports and the QK array are asked for, by whom it is."""
-        issue, v_read = self.qk_issue, self.pv_path.v_read
-        buffer, k, v, qk = self.query_buffer, self.k_memory, self.v_memory, self.qk
-        shared: list[tuple[Value, Value, Value | None]] = [
-            (buffer.read_enable, issue.query_read_enable, states and states.record_taken),
-            (buffer.read_slot, issue.query_read_slot, states and states.query_read_slot),
-            (k.read_enable, issue.k_read_enable, states and states.read_enable),
-            (k.read_line, issue.k_read_line, states and states.read_line),
-            (k.read_part, issue.k_read_part, states and states.read_part),
-            (v.read_enable, v_read.valid, states and states.read_enable),
-            (v.read_part, v_read.payload.part, states and states.read_part),
-            *((line, v_read.payload["lines"][column], states and states.read_line)
-              for column, line in enumerate(v.read_line)),
-        ]  # fmt: skip
-        for mine, theirs, source in ((issue.query, states and states.query, qk.query),
-                                     (issue.line, states and states.qk_line, qk.line)):  # fmt: skip
-            # Never refused, so nobody listens to ready.
-            shared.append((source.valid, mine.valid, theirs and theirs.valid))
-            shared.append((source.payload.as_value(), mine.payload.as_value(), theirs and theirs.payload.as_value()))
-        for target, attends, recurs in shared:
-            m.d.comb += target.eq(attends if recurs is None else Mux(recurrent, recurs, attends))
-
-    def _states(self, m: Module) -> None:
-        """Mode STATE: in place of rows, between query buffer, line memories and arrays."""
-        m.submodules.state_path = self.state_path = states = StatePath(self.unit)
-        recurrent = Signal()
-        pv, issue = self.pv_path, self.qk_issue
-        self._share(m, recurrent, states)
-        m.d.comb += [
-            recurrent.eq(self.sequencer.format.mode == Mode.STATE),
-            states.dispatch.valid.eq(self.sequencer.dispatch.valid),
-            states.dispatch.payload.eq(self.sequencer.dispatch.payload),
-            states.format.eq(self.sequencer.format),
-            states.query_passed.eq(self.passed["query"]),
-            states.query_number.eq(issue.query_number),
-            states.query_words.eq(self.query_buffer.words),
-            issue.record_taken.eq(states.record_taken),
-            pv.record_taken.eq(states.record_taken),
-            states.room.eq(pv.room),
-            pv.row_started.eq(states.row_started),
-            self.qk.only_products.eq(recurrent),
-            states.products.eq(self.qk.products),
-            states.k_words.eq(self.k_memory.data),
-            states.v_words.eq(self.v_memory.data),
-            pv.state_line.valid.eq(states.pv_line.valid),
-            pv.state_line.payload.eq(states.pv_line.payload),
-            pv.state_words.eq(states.pv_words),
-        ]
-        for memory, words in ((self.k_memory, states.store_k), (self.v_memory, states.store_v)):
-            m.d.comb += [
-                memory.store_enable.eq(states.store_enable),
-                memory.store_line.eq(states.store_line),
-                memory.store_part.eq(states.store_part),
-                memory.store_words.eq(words),
-            ]
-
     # ---- software's side ------------------------------------------------------------------------------------------
     def _control(self, m: Module, registers: Registers, ready: Value) -> None:
         """Registers, which take nothing before all is ``ready``, and what they count."""
         sequencer, path, pv, issue = self.sequencer, self.softmax_path, self.pv_path, self.qk_issue
-        recurs = self.state_path.qk_line.valid if self.has_states else Const(0, 1)
+        recurs = self.state_path.qk_line.valid if self.state_path else Const(0, 1)
         for name, member in lite_slave(PAGE_ADDRESS_BITS).members.items():
             outside, inside = getattr(self.registers, name), getattr(registers.bus, name)
             target, source = (inside, outside) if member.flow == Out else (outside, inside)

@@ -232,7 +232,17 @@ class FetchJobs(wiring.Component):
     def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
         unit = self.unit
         slots, lanes = unit.arch.fetcher.query_slots, unit.query_lanes
-        fields = ("rows", "state", "records", "fetches_k", "q_address", "q_stride", "last_tile", "sums_in", "partial_address")
+        fields = (
+            "rows",
+            "state",
+            "records",
+            "fetches_k",
+            "q_address",
+            "q_stride",
+            "last_tile",
+            "sums_in",
+            "partial_address",
+        )
         cursor = _Cursor(m, unit, "q", fields, self.dispatch.valid, self.dispatch.payload)
         job, taken = cursor.job, Signal(range(lanes + 1), name="query_rows_taken")
         row, used = Signal(range(slots), name="query_row"), Signal(range(slots + 1), name="query_slots_used")

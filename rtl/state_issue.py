@@ -60,10 +60,12 @@ class StateIssue(wiring.Component):
     query_passed : In, running count of records that are there. query_number : In, running number of the next.
     record_taken : Out. It is read from the query buffer in this cycle, and its slot is free.
     query_read_slot : Out, with it. query_words : In, a cycle later.
-    query : Out(stream of rtl.qk.query_layout, always ready). v, a cycle after it was taken; words from head_dim on are 0.
+    query : Out(stream of rtl.qk.query_layout, always ready). v, a cycle after it was taken; words from head_dim on
+        are 0.
     room : In. The output buffer has room for a row. row_started : Out. It is taken, with a token's first line.
     lines : Out(stream of state_line_layout, always ready), at t: a line is issued.
-    keys, decays : Out(rows_layout), at t: words of k, and decay words, of the line's rows. queries : Out, at t + 1: of q.
+    keys, decays : Out(rows_layout), at t: words of k, and decay words, of the line's rows. queries : Out, at t + 1: of
+        q.
 
     Times: docs/hardware.md, *Modes*. query_passed and room reach the outputs within the cycle.
     """

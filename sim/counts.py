@@ -82,12 +82,10 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
             "score": (_sum(rows["keys"]) * EXPONENT_BITS + _sum(rows["lines"]) * MAXIMUM_BITS) // 8,
         },
         "sram_write_bytes": {
-            "k": (_sum(of_k["keys"] * of_k["head_dim"]) + _sum((rows["keys"] * dims)[second]) + state_words) * word // 8,
-            "v": (
-                _sum((rows["kept"] * dims)[chosen])
-                + _sum((jobs["keys"] * jobs["head_dim"])[resident])
-                + state_words
-            )
+            "k": (_sum(of_k["keys"] * of_k["head_dim"]) + _sum((rows["keys"] * dims)[second]) + state_words)
+            * word
+            // 8,
+            "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident]) + state_words)
             * word
             // 8,
             "score": (exponents * EXPONENT_BITS + _sum(rows["lines"] * (1 + rows["lsb"])) * MAXIMUM_BITS) // 8,

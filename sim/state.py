@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.softmax import exponent_table
-from accel.program import FORMAT, Flag
+from accel.program import FORMAT, Flag, Jobs, records_of
 from accel.units.modes import (
     DECAY_FRACTION_BITS,
     DECAY_WORD_MANTISSA_BITS,
@@ -22,10 +23,11 @@ from accel.units.modes import (
 )
 from accel.units.softmax import SEGMENTS, TABLE_BITS
 from accel.units.state import ISSUE_CYCLES as STATE_ISSUE_CYCLES
+from accel.units.state import StateUnit
 from sim.fetcher import Fetcher
 from sim.products import normalise_rows
 from sim.qk import Qk
-from sim.recorded import Int, JobTensors
+from sim.recorded import Int, JobTensors, Recorded
 from sim.work import Record, Times, integers
 
 _START, _SLOPE = exponent_table()
@@ -125,6 +127,24 @@ class ResidentStates:
         return normalise_rows(sums, *scale)
 
 
+def record_tokens(recorded: Recorded, arch: Arch, jobs: Jobs) -> None:
+    """What timing needs of state jobs: rows are records, of which nothing is known to the units that attend."""
+    each = records_of(jobs)
+    of_job = jobs["queries"].astype(np.int64) * each
+    rows = int(of_job.sum())
+    rank = np.arange(rows) - np.repeat(np.cumsum(of_job) - of_job, of_job)
+    lines = StateUnit(arch).lines(jobs["keys"].astype(np.int64), int(jobs["head_dim"][0]))
+    ends = (rank + 1) % np.repeat(each, of_job) == 0
+    recorded.jobs.append(jobs)
+    recorded.job_ids.extend([0] * len(jobs))
+    recorded.rows += rows
+    recorded.lsb.append(np.zeros(rows, bool))
+    recorded.select.append(np.full(rows, -1, np.int64))
+    recorded.pv_issues.append(np.where(ends, np.repeat(lines, of_job), 0))
+    for nothing in (recorded.kept, recorded.emit):
+        nothing.append(np.zeros(rows, np.int64))
+
+
 # ---- cycles ----------------------------------------------------------------------------------------------------------
 STATE = integers("until loaded begun drained")
 """``until``: nothing happens before this cycle, as the running token's lines issue; ``loaded``: records of the next
@@ -165,7 +185,8 @@ def run_tokens(
     time[row].pv_end = issue_last + job.pv_fold - 1
     summed = time[row].pv_end + STATE_ISSUE_CYCLES + m.pv_issue + job.pv_latency
     out.drain_free = summed + job.drain
-    time[row].drained = out.drain_free
+    for r in range(first, row + 1):  # also of the rows before it, which rows behind the token look at
+        time[r].drained = out.drain_free
     time[row].written = out.drain_free + m.output_cycles
     s.drained = issue_last + job.drain
     s.until = t + job.state_lines * job.line_cycles

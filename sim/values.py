@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.layout import partial_stride_bytes
-from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch, records_of
+from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch
 from accel.units import implementation
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
 from accel.units.softmax import WEIGHT_BITS
-from accel.units.state import StateUnit
 from accel.units.topk import TopKUnit
 from sim import modes
 from sim.importance import add_head, add_tokens
 from sim.local_values import column_issues, emit_cycles, joined_kept, kept_counts, mask_weights, pack_visible
 from sim.products import Operands, normalise_rows
 from sim.recorded import Int, JobTensors, Op, Recorded, ScoreSource
-from sim.state import ResidentStates
+from sim.state import ResidentStates, record_tokens
 from sim.tiles import Sums, TileSums
 from sim.work import OP_ATTEND, OP_SKIP, OP_STATE, OP_TOKENS
 
@@ -148,7 +147,8 @@ class Executor:
         dim, group, flags = int(job["head_dim"]), int(job["group"]), int(job["flags"])
         self.resident.follow(job)
         if job["mode"] == Mode.STATE:
-            return self._recurrent(jobs, tensors)
+            record_tokens(self.recorded, self.arch, jobs)
+            return None if tensors is None else self.resident.attend(jobs[0], tensors)
         tokens, at = self._tokens(job)
         per_job = (jobs["queries"].astype(np.int64) * jobs["group"]).astype(np.int64)
         in_job = np.concatenate([np.arange(n) for n in per_job])
@@ -218,25 +218,6 @@ class Executor:
         for member in range(group if job["mode"] != Mode.LINEAR else 0):
             add_head(self.head_scores, first_head + member, out[member::group].ravel())
         return out
-
-    def _recurrent(self, jobs: Jobs, tensors: JobTensors | None) -> Int | None:
-        """State jobs: rows are records, of which nothing is known to the units that attend."""
-        rows = int((jobs["queries"].astype(np.int64) * records_of(jobs)).sum())
-        lines = StateUnit(self.arch).lines(jobs["keys"].astype(np.int64), int(jobs["head_dim"][0]))
-        issues = [
-            np.where(np.arange(int(job["queries"]) * n) % n == n - 1, line, 0)
-            for job, n, line in zip(jobs, records_of(jobs), lines, strict=True)
-        ]
-        rec = self.recorded
-        rec.jobs.append(jobs)
-        rec.job_ids.extend([0] * len(jobs))
-        rec.rows += rows
-        rec.lsb.append(np.zeros(rows, bool))
-        rec.select.append(np.full(rows, -1, np.int64))
-        rec.pv_issues.append(np.concatenate(issues))
-        for nothing in (rec.kept, rec.emit):
-            nothing.append(np.zeros(rows, np.int64))
-        return None if tensors is None else self.resident.attend(jobs[0], tensors)
 
     def _local_values(
         self,
@@ -324,7 +305,11 @@ class Executor:
 
     def _alive(self, jobs: Jobs) -> NDArray[np.bool_]:
         """Jobs of heads that are not pruned; heads that share K and V stay together."""
-        return (jobs["group"] > 1) | np.isin(jobs["mode"], (Mode.LINEAR, Mode.STATE)) | np.isin(jobs["head"], self.live_heads)
+        return (
+            (jobs["group"] > 1)
+            | np.isin(jobs["mode"], (Mode.LINEAR, Mode.STATE))
+            | np.isin(jobs["head"], self.live_heads)
+        )
 
 
 def _same_keys(a: NDArray, b: NDArray) -> bool:

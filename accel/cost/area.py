@@ -106,8 +106,8 @@ class _Ledger:
 
 
 def _states(ledger: _Ledger, arch: Arch) -> None:
-    """Mode state: per row of a line a power of two and a product with it, per word shift, add and saturate; the fraction
-    of every row, and the records of k, q and decays of the token that runs.
+    """Mode state: per row of a line a power of two and a product with it, per word shift, add and saturate; the
+    fraction of every row, and the records of k, q and decays of the token that runs.
     """
     rows = arch.values_per_line(SMALLEST_DIM)
     ledger.operation("states", "rows of a line", rows, "exponential")

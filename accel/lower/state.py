@@ -114,7 +114,8 @@ def lower_state(
 
     Args:
         scales: one per head, for all layers. tokens_per_job: heads of a layer take turns after so many tokens, their
-            states being on chip at once; None: each has all of its tokens in one job. base: address of the first tensor.
+            states being on chip at once; None: each has all of its tokens in one job. base: address of the first
+            tensor.
 
     Raises:
         UserError: a form that mode state does not have (a state with levels, a gradient memory, one read by several

@@ -2,7 +2,8 @@
 
 A job of mode ``state`` has the engine to itself. Row i of its state lies in the V memory (upper halves of the words)
 and in the K memory (lower halves) where V row ``first_key + i`` of a job of the same head dimension would lie, counted
-from line 0. Per token it takes the records of k, v, with decay words these, and q, in that order, from the query buffer.
+from line 0. Per token it takes the records of k, v, with decay words these, and q, in that order, from the query
+buffer.
 """
 
 from dataclasses import dataclass

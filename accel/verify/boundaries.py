@@ -168,7 +168,10 @@ class _Boundaries:
             row = self.rows[r]
             content = {name: int(row[name]) for name in ("keys", "lines", "kept")}
             selecting = int(row["select"] >= 0)
-            yield t, {**content, "second": second, "row": int(number[r]) % self.arch.rows_in_flight, "selecting": selecting}
+            yield (
+                t,
+                {**content, "second": second, "row": int(number[r]) % self.arch.rows_in_flight, "selecting": selecting},
+            )
 
     def scores(self) -> Transfers:
         issued = iter(self.times.qk_line.tolist())

@@ -16,11 +16,11 @@ from accel.lower.image import Tensors
 from accel.lower.layout import partial_stride_bytes
 from accel.numerics.attention import AttendedRow, add_importance, attend_row, dot, values_kept
 from accel.numerics.modes import identity_keys, lags, weighted_row
-from accel.verify.golden_state import ResidentRows
 from accel.numerics.softmax import Int, RowSum, SoftmaxRow, scale_scores, softmax_row
 from accel.numerics.topk import top_k
 from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch, records_of
 from accel.units.importance import HEAD_SCORE_BITS
+from accel.verify.golden_state import ResidentRows
 
 LSB = {Lsb.NEVER: "never", Lsb.TEST: "test", Lsb.ALWAYS: "always"}
 

@@ -13,7 +13,6 @@ from accel.numerics.state import State, read, update
 from accel.program import FORMAT, Flag
 
 
-
 class ResidentRows:
     """Rows of states by their place, as long as jobs of one format follow each other."""
 

@@ -5,10 +5,11 @@ import numpy as np
 from accel.arch import Arch
 from accel.lower.state import StateLayout, StateScale, lower_state
 from accel.numerics.decay import LARGEST_DECAY, encode_decay, encode_decay_words, output_scale
-from accel.program import Flag, Program
+from accel.program import Flag, Mode, Opcode, Program, jobs_of
 from accel.units.modes import MAX_STATE_SHIFT
 from accel.units.state import StateUnit
-from accel.verify.tensors import KINDS, words
+from accel.verify.mode_cases import decay_program, joined
+from accel.verify.tensors import KINDS, tensors_of, words
 from sim.recorded import JobTensors
 from workloads.kernels import StateUpdate
 from workloads.kernels.recurrence import Decay
@@ -30,7 +31,9 @@ def state_program(
     shape = (layers * heads * layout.blocks, tokens, layout.dim)
     # Words of a record behind the last row of a state are not zero: nobody asks for them.
     q, k, v = (words(rng, kind, shape) for _ in range(3))
-    exponents = encode_decay(2.0 ** -(2.0 ** rng.uniform(-13, 4, (*shape[:2], layout.dim if decay == "channel" else 1))))
+    exponents = encode_decay(
+        2.0 ** -(2.0 ** rng.uniform(-13, 4, (*shape[:2], layout.dim if decay == "channel" else 1)))
+    )
     decays = np.broadcast_to(encode_decay_words(exponents), shape).astype(np.int16)
     done = dict.fromkeys(range(len(q)), 0)
     tensors = []
@@ -82,6 +85,15 @@ def state_directed(arch: Arch) -> list[tuple[str, Program, list[JobTensors]]]:
         "decays of channels": state_program(arch, 2, 16, 16, 9, decay="channel", tokens_per_job=4),
         "decays of channels, widest": state_program(arch, 1, wide, wide, 6, decay="channel"),
     }  # fmt: skip
+    attention = decay_program(arch, 2, 9, 16, (0.9, 0.99))
+    as_softmax = Program(attention.jobs.copy())
+    as_softmax.jobs["mode"][1:] = Mode.SOFTMAX
+    retention, softmax = ((program, tensors_of(program.jobs, 1, "normal", 9)) for program in (attention, as_softmax))
+    once = state_program(arch, 2, 16, 16, 4, base=1 << 32)
+    cases |= {
+        "between attention and retention": joined(softmax, once, retention, once, softmax),
+        "begun again": joined(once, (new_tokens(), []), (restarted(once[0]), once[1])),
+    }
     return [(f"state, {name}", program, tensors) for name, (program, tensors) in cases.items()]
 
 
@@ -103,8 +115,13 @@ def random_state(arch: Arch, rng: np.random.Generator) -> tuple[Program, list[Jo
     return program, tensors, f"state, {kind}, {heads} of {key_dim} x {value_dim}, {tokens} tokens, decay {decay}"
 
 
+def new_tokens() -> Program:
+    """New tokens, which end no state."""
+    return Program(jobs_of([{"opcode": Opcode.TOKENS, "flags": Flag.RESTART, "keys": 5}]))
+
+
 def restarted(program: Program) -> Program:
     """The same jobs, all from an empty state on."""
     jobs = program.jobs.copy()
-    jobs["flags"] |= Flag.RESTART
+    jobs["flags"] |= np.uint8(Flag.RESTART)
     return Program(jobs)

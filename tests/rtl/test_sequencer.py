@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
 
 from accel.lower.partials import transit
-from accel.program import Flag, Fused, Opcode, Program, Side, jobs_of
+from accel.program import Flag, Fused, Mode, Opcode, Program, Side, jobs_of
 from accel.registers import ErrorCode
 from accel.units.sequencer import StateOperation
 from tests.rtl.job_model import Item, random_attend
@@ -207,7 +207,6 @@ def test_faults(name: str) -> None:
         ],
         [RESTART, job(keys=20, flags=BOTH | Flag.KEEP_LIST)],
         [RESTART, *pair(), *pair()],
-        [state(), state(first_key=8, keys=16), state(flags=BOTH, keys=16), state(), RESTART, state(flags=BOTH, keys=24)],
         [],
     ],
 )
@@ -215,6 +214,15 @@ def test_what_is_no_fault(items: list[Item]) -> None:
     rules = Rules(TINY, items, play(items))
     rules.check()
     assert rules.error is None
+
+
+def test_states_go_on_where_they_were_begun() -> None:
+    """Also behind an operation, which has only their writes to wait for, and whatever tokens and heads are alive."""
+    more = [state(first_key=8, keys=16), state(flags=BOTH, keys=16), state(), RESTART | {"keys": 1}, PRUNE_HEAD_0]
+    bench = play([state(), *more, state(flags=BOTH, keys=16), state(flags=BOTH, first_key=8, keys=16)])
+    assert bench.done is not None
+    assert bench.done[1] == ErrorCode.NONE
+    assert [change for _, _, change in bench.dispatches] == [True] + [False] * 5
 
 
 def test_which_tiles_go_through_memory() -> None:

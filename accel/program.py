@@ -18,6 +18,12 @@ them.
 its lag (also in a tile that the query sees as a whole: first_visible then goes beyond it). ``LINEAR``: key j is 2^10 in
 dimension j and 0 in all others; none is fetched, and with ``first_key`` V rows alone are meant. In both weights are
 signed, and outputs are scaled by ``output_mantissa`` and ``output_shift``; all tiles of a row have the same mode.
+
+``STATE``: queries are tokens that go through a recurrent state of ``keys`` rows by ``head_dim`` columns on chip, from
+row ``first_key`` of the line memories on; with ``RESTART`` it is zero before the first of them, otherwise jobs of the
+same format just before have left it there. A token's records follow each other at ``q_stride``: k, v, with
+``DECAY_WORDS`` the decay words of the state's rows, and q. Without them all rows decay by ``decay``. ``score_shift`` is
+the product shift; outputs, one row per token, are read after the token's update and scaled as above.
 """
 
 import enum
@@ -32,7 +38,9 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.errors import UserError
 from accel.numerics.quantise import check_planes
-from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, OUTPUT_SCALE_BITS
+from accel.units.engine import ROWS_BITS
+from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, MAX_STATE_SHIFT, OUTPUT_SCALE_BITS
+from accel.units.state import RECORDS, RECORDS_WITH_DECAYS, ROW_STEP, StateUnit
 
 VERSION = 1
 MAGIC = b"SPAT"
@@ -89,10 +97,11 @@ class Mode(enum.IntEnum):
     SOFTMAX = 0
     DECAY = 1  # scores times 2^-(lag * decay): retention
     LINEAR = 2  # no keys: the queries' words themselves, so outputs are q V
+    STATE = 3  # S = 2^-decay S + k v^T, o = q S: retention, gated linear attention, token by token
 
 
 class Flag(enum.IntFlag):
-    """Modifiers of an attend job (RESTART: of the token jobs)."""
+    """Modifiers of an attend job (RESTART: of the token jobs, and of mode STATE)."""
 
     NONE = 0
     CAUSAL = 1
@@ -102,6 +111,7 @@ class Flag(enum.IntFlag):
     FIRST_TILE = 16  # start the rows' sums; else carry on from partial_address
     LAST_TILE = 32  # normalise and write outputs; else write partial sums
     RESTART = 64
+    DECAY_WORDS = 128  # mode STATE: every token brings its rows' decays
 
 
 JOB = np.dtype(
@@ -121,6 +131,10 @@ JOB = np.dtype(
 )  # fmt: skip
 assert JOB.itemsize == 128
 Jobs = NDArray[Any]  # of dtype JOB
+
+
+#: Jobs that differ in these never run at the same time (``rtl.job.format_layout``; pairs are a matter of it too).
+FORMAT = ("head_dim", "msb_bits", "lsb_bits", "value_bits", "mode")
 
 
 @dataclass(frozen=True)
@@ -191,13 +205,15 @@ class Program:
         refuse(attend & (jobs["lsb"] != Lsb.NEVER) & (jobs["lsb_bits"] == 0), "lsb", "a second pass needs an LSB plane")
         refuse(attend & ~np.isin(jobs["value_bits"], (4, 6, 8, 10, 12)), "value_bits", "must be 4, 6, 8, 10 or 12")
         refuse(attend & (jobs["mode"] > max(Mode)), "mode", f"must be 0 to {int(max(Mode))}")
-        for mode in (Mode.DECAY, Mode.LINEAR):
+        for mode in (Mode.DECAY, Mode.LINEAR, Mode.STATE):
             _refuse_mode(jobs, attend & (jobs["mode"] == mode), mode, refuse)
+        _refuse_state(arch, jobs, attend & (jobs["mode"] == Mode.STATE), refuse)
 
 
-def _refuse_mode(
-    jobs: Jobs, of: NDArray[np.bool_], mode: Mode, refuse: Callable[[NDArray[np.bool_], str, str], None]
-) -> None:
+Refuse = Callable[[NDArray[np.bool_], str, str], None]
+
+
+def _refuse_mode(jobs: Jobs, of: NDArray[np.bool_], mode: Mode, refuse: Refuse) -> None:
     """What a mode beside softmax cannot do; ``of``: its jobs."""
     name = mode.name.lower()
     last_visible = jobs["first_visible"].astype(np.int64) + jobs["queries"] - 1
@@ -219,9 +235,48 @@ def _refuse_mode(
         refuse(of & (last_visible > MAX_LAG + 1), "first_visible", f"lags are at most {MAX_LAG}")
     else:
         listed = Flag.CAUSAL | Flag.KEEP_LIST
-        refuse(of & ((jobs["flags"] & listed) != 0), "flags", "linear has no mask and no keep list")
-        refuse(of & (jobs["fused"] != Fused.SINGLE), "fused", "linear has no keys to fuse")
-        refuse(of & (jobs["keys"] > jobs["head_dim"]), "keys", "linear takes at most head_dim elements")
+        refuse(of & ((jobs["flags"] & listed) != 0), "flags", f"{name} has no mask and no keep list")
+        refuse(of & (jobs["fused"] != Fused.SINGLE), "fused", f"{name} has no keys to fuse")
+        refuse(of & (jobs["keys"] > jobs["head_dim"]), "keys", f"{name} takes at most head_dim elements")
+
+
+def _refuse_state(arch: Arch, jobs: Jobs, of: NDArray[np.bool_], refuse: Refuse) -> None:
+    """What mode STATE cannot do beyond that; ``of``: its jobs."""
+    if not of.any():
+        return
+    unit = StateUnit.of(arch)
+    whole = Flag.FIRST_TILE | Flag.LAST_TILE
+    refuse(of & ((jobs["flags"] & whole) != whole), "flags", "state has no tiles: FIRST_TILE and LAST_TILE")
+    refuse(of & (jobs["group"] != 1), "group", "1 in mode state")
+    refuse(of & (jobs["side"] != Side.ALONE), "side", "state has no pairs")
+    refuse(of & (jobs["queries"] >= (1 << ROWS_BITS) // RECORDS_WITH_DECAYS), "queries", "fewer than 2^22 tokens")
+    for name in ("keys", "first_key"):
+        refuse(of & (jobs[name] % ROW_STEP != 0), name, f"must be a multiple of {ROW_STEP} in mode state")
+    refuse(of & (jobs["score_shift"] > MAX_STATE_SHIFT), "score_shift", f"at most {MAX_STATE_SHIFT} in mode state")
+    refuse(of & (jobs["decay"] >> DECAY_BITS != 0), "decay", f"at most {(1 << DECAY_BITS) - 1}")
+    for dim in np.unique(jobs["head_dim"][of]):
+        rows = unit.rows(int(dim))
+        beyond = of & (jobs["head_dim"] == dim) & (jobs["first_key"].astype(np.int64) + jobs["keys"] > rows)
+        refuse(beyond, "first_key", f"states of {dim} columns have {rows} rows in all")
+    fresh = of & ((jobs["flags"] & Flag.RESTART) != 0)
+    begun, before = 0, None
+    for at in np.flatnonzero(jobs["opcode"] == Opcode.ATTEND).tolist():
+        form = tuple(int(jobs[name][at]) for name in FORMAT)
+        begun, before = (begun if form == before else 0), form
+        if not of[at]:
+            continue
+        first = int(jobs["first_key"][at])
+        end = first + int(jobs["keys"][at])
+        one = np.arange(len(jobs)) == at
+        refuse(one if (first if fresh[at] else end) > begun else one & False, "first_key",
+               f"{begun} rows of states have been begun by the jobs of this format before")  # fmt: skip
+        begun = max(begun, end)
+
+
+def records_of(jobs: Any) -> Any:
+    """Query records of each query of attend jobs, or of one: int64. More than one are the records of a token."""
+    words = (jobs["flags"] & Flag.DECAY_WORDS) != 0
+    return np.where(jobs["mode"] == Mode.STATE, np.where(words, RECORDS_WITH_DECAYS, RECORDS), 1).astype(np.int64)[()]
 
 
 def jobs_of(items: Iterable[dict[str, Any]]) -> Jobs:

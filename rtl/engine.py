@@ -10,6 +10,7 @@ from accel.units.engine import ADDRESS_BITS, PROGRAM_BEAT_BYTES, EngineUnit
 from accel.units.fetcher import record_bytes
 from accel.units.pv import PARTIAL_PLANES
 from accel.units.qk import QkUnit
+from accel.units.state import StateUnit
 from rtl.arrivals import Arrivals
 from rtl.axi import lite_slave, read_master, write_master
 from rtl.converter import Converter
@@ -27,6 +28,8 @@ from rtl.registers import PAGE_ADDRESS_BITS, Registers
 from rtl.sequencer import Sequencer
 from rtl.softmax_path import SoftmaxPath
 from rtl.state import State
+from rtl.state_path import StatePath
+from rtl.state_ports import connect_states
 
 __all__ = ["Engine"]
 
@@ -78,7 +81,8 @@ class Engine(wiring.Component):
         m.submodules.query_buffer = self.query_buffer = QueryBuffer(unit)
         m.submodules.partial_sums = self.partial_sums = PartialSums(unit)
         m.submodules.qk_issue = self.qk_issue = QkIssue(unit)
-        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch))
+        self.state_path = None if StateUnit(unit.arch).missing() else StatePath(unit)
+        m.submodules.qk = self.qk = QkArray(QkUnit.of(unit.arch), products=self.state_path is not None)
         m.submodules.softmax_path = self.softmax_path = SoftmaxPath(unit)
         m.submodules.pv_path = self.pv_path = PvPath(unit)
         m.submodules.state = self.state = State(unit)
@@ -88,8 +92,10 @@ class Engine(wiring.Component):
         self._fetch(m)
         self._scores(m)
         self._values(m)
+        ready = self._arrivals(m)
+        connect_states(m, self)
         m.submodules.registers = registers
-        self._control(m, registers, self._arrivals(m))
+        self._control(m, registers, ready)
         if self._probed:
             connect_probes(m, self)
         return m
@@ -147,7 +153,7 @@ class Engine(wiring.Component):
         wiring.connect(m, fetcher.list_read, self.state.lane_read)
         wiring.connect(m, fetcher.kept_read, path.kept_read)
         m.d.comb += [
-            fetcher.query_release.eq(path.query_release),
+            fetcher.query_release.eq(path.query_release | self.qk_issue.record_taken),
             fetcher.row_settled.eq(self.pv_path.row_settled),
             fetcher.lsb_request.valid.eq(path.lsb_request.valid),
             fetcher.lsb_request.payload.eq(path.lsb_request.payload),
@@ -232,12 +238,7 @@ class Engine(wiring.Component):
         """Queries and K lines through the QK array to the softmax."""
         issue, qk, path, k = self.qk_issue, self.qk, self.softmax_path, self.k_memory
         m.d.comb += [
-            self.query_buffer.read_enable.eq(issue.query_read_enable),
-            self.query_buffer.read_slot.eq(issue.query_read_slot),
             issue.query_words.eq(self.query_buffer.words),
-            k.read_enable.eq(issue.k_read_enable),
-            k.read_line.eq(issue.k_read_line),
-            k.read_part.eq(issue.k_read_part),
             k.read_side.eq(issue.k_read_side),
             k.read_mask_lsb.eq(issue.k_read_mask_lsb),
             issue.k_words.eq(k.data),
@@ -253,8 +254,6 @@ class Engine(wiring.Component):
             path.start.eq(self.partial_sums.start),
             path.decay.eq(issue.decay),
         ]
-        for source, target in ((issue.query, qk.query), (issue.line, qk.line)):  # never refused, so nobody listens
-            m.d.comb += [target.valid.eq(source.valid), target.payload.eq(source.payload)]
         wiring.connect(m, qk.scores, path.scores)
 
     def _values(self, m: Module) -> None:
@@ -274,16 +273,14 @@ class Engine(wiring.Component):
             pv.ring_items.eq(path.ring_items),
             pv.emitted.eq(path.emitted),
             pv.dense_lines.eq(path.dense_lines),
-            v.read_enable.eq(pv.v_read.valid),
-            v.read_part.eq(pv.v_read.payload.part),
             pv.v_words.eq(v.data),
-            *(line.eq(pv.v_read.payload["lines"][column]) for column, line in enumerate(v.read_line)),
         ]
 
     # ---- software's side ------------------------------------------------------------------------------------------
     def _control(self, m: Module, registers: Registers, ready: Value) -> None:
         """Registers, which take nothing before all is ``ready``, and what they count."""
         sequencer, path, pv, issue = self.sequencer, self.softmax_path, self.pv_path, self.qk_issue
+        recurs = self.state_path.qk_line.valid if self.state_path else Const(0, 1)
         for name, member in lite_slave(PAGE_ADDRESS_BITS).members.items():
             outside, inside = getattr(self.registers, name), getattr(registers.bus, name)
             target, source = (inside, outside) if member.flow == Out else (outside, inside)
@@ -301,18 +298,18 @@ class Engine(wiring.Component):
             registers.error_code.eq(sequencer.error_code),
             registers.error_job.eq(sequencer.error_job),
             self.irq.eq(registers.interrupt),
-            registers.qk_msb_issues.eq(issue.issue_msb),
+            registers.qk_msb_issues.eq(issue.issue_msb | recurs),
             registers.qk_lsb_issues.eq(issue.issue_lsb),
-            registers.pv_issues.eq(pv.issue),
+            registers.pv_issues.eq(pv.issue | pv.state_line.valid),
             registers.rows.eq(pv.row_written),
             registers.lsb_rows.eq(path.lsb_request.valid),
             registers.read_accesses.eq(_count(port.arvalid & port.arready for port in self.read)),
             registers.write_accesses.eq(self.write.awvalid & self.write.awready),
             registers.busy_fetcher.eq(self.fetcher.busy),
-            registers.busy_qk.eq(issue.busy),
+            registers.busy_qk.eq(issue.busy | recurs),
             registers.busy_softmax.eq(path.softmax_busy),
             registers.busy_topk.eq(path.select_busy),
-            registers.busy_pv.eq(pv.issue),
+            registers.busy_pv.eq(pv.issue | pv.state_line.valid),
             registers.busy_cascade.eq(operating),
         ]
 

@@ -96,11 +96,13 @@ class _Cursor:
         self.m.d.sync += ahead.eq(ahead + k_taken - (self.done & self.job.fetches_k))
         return ~self.job.fetches_k | (ahead != 0)
 
-    def rows_left(self, taken: Value) -> Value:
-        """Rows of the oldest job that are left; ``taken`` of them go, and with the last one the job."""
+    def rows_left(self, taken: Value, rows: Value | None = None) -> Value:
+        """Of the rows of the oldest job (or of what is given) those that are left; ``taken`` of them go, and with the
+        last one the job.
+        """
         first, rest = Signal(init=1, name=f"{self.name}_first_rows"), Signal(ROWS_BITS, name=f"{self.name}_rest")
         left = Signal(ROWS_BITS, name=f"{self.name}_rows_left")
-        self.m.d.comb += left.eq(Mux(first, self.job.rows, rest))
+        self.m.d.comb += left.eq(Mux(first, self.job.rows if rows is None else rows, rest))
         self.m.d.sync += rest.eq(left - taken)
         with self.m.If(self.done):
             self.m.d.sync += first.eq(1)
@@ -202,7 +204,8 @@ class FetchJobs(wiring.Component):
     def _v(self, m: Module, row: _Choice, resident: _Choice, ring: _Ring, k_taken: Value) -> None:
         unit, port = self.unit, self.v_row
         fields = ("rows", "keys", "first_key", "list", "version", "fetches_k", "v_selected", "v_address")
-        cursor = _Cursor(m, unit, "v", fields, self.dispatch.valid, self.dispatch.payload)
+        new = self.dispatch.payload
+        cursor = _Cursor(m, unit, "v", fields, self.dispatch.valid & ~new.state, new)
         m.submodules.v_rows = queue = Queue(v_row_layout(unit), unit.arch.rows_in_flight)
         job, selected = cursor.job, queue.o.payload
         # One of the two at a time, so they share the arithmetic.
@@ -229,13 +232,23 @@ class FetchJobs(wiring.Component):
     def _query(self, m: Module, query: _Choice, k_taken: Value) -> None:
         unit = self.unit
         slots, lanes = unit.arch.fetcher.query_slots, unit.query_lanes
-        fields = ("rows", "fetches_k", "q_address", "q_stride", "last_tile", "sums_in", "partial_address")
+        fields = (
+            "rows",
+            "state",
+            "records",
+            "fetches_k",
+            "q_address",
+            "q_stride",
+            "last_tile",
+            "sums_in",
+            "partial_address",
+        )
         cursor = _Cursor(m, unit, "q", fields, self.dispatch.valid, self.dispatch.payload)
         job, taken = cursor.job, Signal(range(lanes + 1), name="query_rows_taken")
         row, used = Signal(range(slots), name="query_row"), Signal(range(slots + 1), name="query_slots_used")
         room, count = Signal(range(lanes + 1), name="query_room"), Signal(range(lanes + 1), name="query_count")
         free = Signal(range(slots + 1), name="query_free")
-        rows_left = cursor.rows_left(taken)
+        rows_left = cursor.rows_left(taken, Mux(job.state, job.records, job.rows))
         # The addresses of the job's next row are worked out while its last fetch starts.
         continues, address = Signal(name="query_continues"), Signal(ADDRESS_BITS, name="query_address")
         sums_address, sums_atoms = Signal(ADDRESS_BITS, name="sums_address"), Signal(ATOM_BITS, name="sums_atoms")

@@ -107,7 +107,9 @@ def job_layout() -> data.StructLayout:
     side: of the pair's row, when a single head of a pair is fetched or for the second of a fused pair. selecting: its
     rows pass through the local top-k. v_selected: V is fetched per row. sums_in, sums_out: its rows take sums from
     memory, leave them there. A later tile without sums_in takes them over on chip, a tile that is not the last one and
-    without sums_out leaves them there; then it has one row.
+    without sums_out leaves them there; then it has one row. state: mode STATE, whose rows are tokens; units between
+    the query buffer and the PV array pass it over. records: query records of all rows. fresh: an empty state comes
+    before it. decay_words: its tokens have such a record.
     """
     fields: dict[str, ShapeLike] = {
         "rows": ROWS_BITS,
@@ -146,6 +148,10 @@ def job_layout() -> data.StructLayout:
         "partial_address": ADDRESS_BITS,
         "sums_in": 1,
         "sums_out": 1,
+        "state": 1,
+        "records": ROWS_BITS,
+        "fresh": 1,
+        "decay_words": 1,
     }
     return data.StructLayout(fields)
 

@@ -12,8 +12,9 @@ from accel.program import JOB, Flag, Fused, Lsb, Mode, Opcode, Side, ValueFetch
 from accel.registers import ERROR_CODE_BITS, ErrorCode
 from accel.units.engine import ADDRESS_BITS, ROWS_BITS, TOKEN_BITS, EngineUnit
 from accel.units.fetcher import UNIT_BYTES
-from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, OUTPUT_SCALE_BITS
+from accel.units.modes import DECAY_BITS, MAX_LAG, MAX_OUTPUT_SHIFT, MAX_STATE_SHIFT, OUTPUT_SCALE_BITS
 from accel.units.sequencer import SequencerUnit
+from accel.units.state import RECORDS_WITH_DECAYS, ROW_STEP, StateUnit
 from rtl.job import COUNT_BITS, format_layout, job_layout
 from rtl.program_reader import raw_job_layout
 
@@ -153,16 +154,19 @@ class JobDecoder(wiring.Component):
             out.halve.eq(flag(Flag.HALVE)),
             out.restart.eq(flag(Flag.RESTART)),
             out.fused.eq(raw.fused),
-            out.alone.eq((raw.group == 1) & (raw.mode != Mode.LINEAR)),
+            out.alone.eq((raw.group == 1) & (raw.mode != Mode.LINEAR) & (raw.mode != Mode.STATE)),
             job.causal.eq(flag(Flag.CAUSAL)),
             job.accumulate.eq(flag(Flag.ACCUMULATE)),
             job.list.eq(flag(Flag.KEEP_LIST)),
             job.first_tile.eq(flag(Flag.FIRST_TILE)),
             job.last_tile.eq(flag(Flag.LAST_TILE)),
             job.second.eq(raw.fused == Fused.SECOND),
-            job.fetches_k.eq((raw.fused != Fused.SECOND) & (raw.mode != Mode.LINEAR)),
+            job.fetches_k.eq((raw.fused != Fused.SECOND) & (raw.mode != Mode.LINEAR) & (raw.mode != Mode.STATE)),
+            job.state.eq(raw.mode == Mode.STATE),
+            job.fresh.eq(flag(Flag.RESTART)),
+            job.decay_words.eq(flag(Flag.DECAY_WORDS)),
             job.first_visible.eq(_at_most(raw.first_visible, COUNT_BITS, (1 << COUNT_BITS) - 1)),
-            job.decay.eq(Mux(raw.mode == Mode.DECAY, raw.decay, 0)),
+            job.decay.eq(Mux((raw.mode == Mode.DECAY) | (raw.mode == Mode.STATE), raw.decay, 0)),
             job.side.eq((raw.fused == Fused.SECOND) | (single & (raw.side == Side.SECOND))),
             job.v_selected.eq(raw.value_fetch == ValueFetch.SELECTED),
             job.keep_ratio.eq(_at_most(raw.keep_ratio, 17, RATIO_ONE)),
@@ -267,7 +271,20 @@ class JobDecoder(wiring.Component):
         never |= raw.output_mantissa[OUTPUT_SCALE_BITS:].any() | (raw.output_shift > MAX_OUTPUT_SHIFT)
         never_decay = ~causal.any() | raw.decay[DECAY_BITS:].any()
         never_linear = causal.any() | listed.any() | (raw.fused != Fused.SINGLE) | (raw.keys > raw.head_dim)
-        return some & (never | ((raw.mode == Mode.DECAY) & never_decay) | ((raw.mode == Mode.LINEAR) & never_linear))
+        never_state = never_linear | self._wrong_state(raw)
+        of_mode = {Mode.DECAY: never_decay, Mode.LINEAR: never_linear, Mode.STATE: never_state}
+        return some & (never | Cat((raw.mode == mode) & wrong for mode, wrong in of_mode.items()).any())
+
+    def _wrong_state(self, raw: data.View) -> Value:
+        """Whether mode STATE cannot do what the job asks, beyond what LINEAR cannot."""
+        if StateUnit(self.unit.arch).missing():
+            return Const(1, 1)
+        step_bits, shift_bits = ROW_STEP.bit_length() - 1, MAX_STATE_SHIFT.bit_length()
+        whole = Flag.FIRST_TILE | Flag.LAST_TILE
+        wrong = ((raw.flags & whole) != whole) | (raw.group != 1) | (raw.side != Side.ALONE)
+        wrong |= raw.keys[:step_bits].any() | raw.first_key[:step_bits].any()
+        wrong |= raw.score_shift[shift_bits:].any() | raw.decay[DECAY_BITS:].any()
+        return wrong | raw.queries[ROWS_BITS - (RECORDS_WITH_DECAYS - 1).bit_length() :].any()
 
     # ---- second cycle ---------------------------------------------------------------------------------------------
     def _derive(self, m: Module, first: data.View, then: data.View) -> None:
@@ -293,6 +310,7 @@ class JobDecoder(wiring.Component):
             out.end.eq(first.end),
             out.keep.eq(first.keep_values),
             out.job.rows.eq(rows),
+            out.job.records.eq(Mux(job.state, Mux(job.decay_words, rows << 2, rows + (rows << 1)), rows)),
             out.job.keep_values.eq(first.keep_values),
             out.job.selecting.eq(job.v_selected | drops),
         ]
@@ -305,7 +323,7 @@ class JobDecoder(wiring.Component):
                     first.flags[ErrorCode.HEADS.name] | (first.heads > self.unit.arch.max_heads)
                 ),
             ]
-            with m.If(first.end > 1 << TOKEN_BITS):
+            with m.If((first.end > 1 << TOKEN_BITS) | (job.state & (first.end > most))):
                 m.d.comb += then.flags[ErrorCode.KEYS.name].eq(1)
             mode = first.decoded.format.mode
             far = (mode == Mode.DECAY) & (first.last_visible > MAX_LAG + 1)

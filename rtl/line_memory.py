@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from accel.numerics.quantise import WORD_BITS
 from accel.units.engine import EngineUnit
 from accel.units.qk import SMALLEST_DIM
-from rtl.job import format_layout, line_bits, write_layout
+from rtl.job import KIND_K, KIND_V, format_layout, line_bits, write_layout
 from rtl.line_bank import STEP_BITS, STEPS, LineBank, LinePlaces
 
 __all__ = ["LineMemory"]
@@ -38,6 +38,8 @@ class LineMemory(wiring.Component):
     read_part : In. Which M words of a key that is wider than M; 0 for one that is not.
     read_side : In, K only. The second of a fused pair; without k_wide it is ignored.
     read_mask_lsb : In, K only. Bits below the MSB plane leave as 0, if the format has an LSB plane.
+    store_enable, store_line, store_part, store_words : In. A line, or part, of M words as they leave in ``data`` is
+        written, all bits of it, in place of what comes through ``write``.
     data : Out, M words (multipliers of the array): key p from word p * D on, one cycle after read_enable, until the
         next. Words of no key are 0 from P * D on, without meaning from head_dim on.
 
@@ -59,6 +61,10 @@ class LineMemory(wiring.Component):
             "write": In(stream.Signature(write_layout(unit), always_ready=True)).array(self.lanes),
             "read_enable": In(1),
             "read_part": In(range(max(2, self.parts))),
+            "store_enable": In(1),
+            "store_line": In(line),
+            "store_part": In(range(max(2, self.parts))),
+            "store_words": In(data.ArrayLayout(signed(WORD_BITS), self.multipliers)),
             "data": Out(data.ArrayLayout(signed(WORD_BITS), self.multipliers)),
         }
         if is_k:
@@ -75,14 +81,43 @@ class LineMemory(wiring.Component):
         banks = [LineBank(self.unit, self.which) for _ in range(self.lanes)]
         for b, bank in enumerate(banks):
             m.submodules[f"bank_{b}"] = bank
-            m.d.comb += [
-                bank.is_dim.eq(self._is_dim),
-                bank.wide.eq(self._wide),
-                bank.write.valid.eq(self.write[b].valid),
-                bank.write.payload.eq(self.write[b].payload),
-            ]
+            m.d.comb += [bank.is_dim.eq(self._is_dim), bank.wide.eq(self._wide)]
+            self._write(m, b, bank)
         self._combine(m, self._read(m, banks))
         return m
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+    def _write(self, m: Module, b: int, bank: LineBank) -> None:
+        """What lane b brings, or the key of a stored line that lies in bank b."""
+        unit, m_words = self.unit, self.multipliers
+        here, stored = {}, Signal(write_layout(unit), name=f"stored_{b}")
+        for keys in sorted(set(self.per_line.values())):
+            side_by_side = (self.lanes // keys).bit_length() - 1
+            here[keys] = self.store_line[:side_by_side] == b // keys if side_by_side else Const(1, 1)
+        words: Value = Const(0, unit.entry_words * WORD_BITS)
+        mask: Value = Const(0, len(stored.mask))
+        block = unit.block_words
+        for dim, keys in self.per_line.items():
+            is_dim = self.places.has(self._is_dim, [dim])
+            key = [self.store_words[b % keys * dim + i % m_words] for i in range(min(dim, m_words))]
+            # A part is offered in all places where parts lie; the mask says in which of them it belongs.
+            whole = Cat(key[i % m_words] for i in range(dim)) if dim > m_words else Cat(*key)
+            words = words | Mux(is_dim, whole, 0)
+            blocks = [
+                self.store_part == k * block // m_words if dim > m_words else Const(1, 1)
+                for k in range(-(-dim // block))
+            ]
+            mask = mask | Mux(is_dim, Cat(*blocks), 0)
+        m.d.comb += [
+            stored.tag.kind.eq(KIND_K if self.which == "k" else KIND_V),
+            stored.tag.index.eq(self.store_line),
+            stored.words.eq(words),
+            *(entry.eq(Mux(bit, (1 << STEPS) - 1, 0)) for entry, bit in zip(stored.mask, mask, strict=True)),
+            bank.write.valid.eq(
+                Mux(self.store_enable, self.places.by_per_line(self._is_dim, here, 1), self.write[b].valid)
+            ),
+            bank.write.payload.eq(Mux(self.store_enable, stored.as_value(), self.write[b].payload.as_value())),
+        ]
 
     # ---- reading --------------------------------------------------------------------------------------------------
     def _read(self, m: Module, banks: list[LineBank]) -> list[Signal]:

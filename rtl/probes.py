@@ -119,7 +119,7 @@ def connect_probes(m: Module, engine: "Engine") -> None:
     sequencer, fetch, state, pv = engine.sequencer, engine.fetcher.jobs, engine.state, engine.pv_path
     path, scores = engine.softmax_path, engine.qk.scores
     requant, second, local = path.requant, path.second_pass, path.local_values
-    issued, outputs = pv.lines.line, pv.array.outputs
+    issued, outputs = pv.line, pv.array.outputs
     sources: dict[str, tuple[ValueLike, data.View | dict[str, ValueLike]]] = {
         "dispatch": (sequencer.dispatch.valid, sequencer.dispatch.payload),
         "operation": (sequencer.op.valid & sequencer.op.ready, sequencer.op.payload),
@@ -135,7 +135,7 @@ def connect_probes(m: Module, engine: "Engine") -> None:
             },
         ),
         "release": (
-            requant.query_release,
+            engine.fetcher.query_release,
             {"k_lines": Mux(requant.k_release.valid, requant.k_release.payload["count"], 0)},
         ),
         "reciprocal": (second.reciprocals.valid, second.reciprocals.payload),

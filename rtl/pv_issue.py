@@ -61,6 +61,8 @@ class PvIssue(wiring.Component):
         n * P + c is the n-th kept key of column c, and the ring holds min(kept, ceil(keys / P)) * P items.
     v_passed : In. Running count of V ring lines that have arrived.
     rows_written : In. Running count of rows whose outputs have left the output buffer.
+    record_taken, row_started : In. Of mode STATE: a query record was read, a row of outputs begins. room : Out. There
+        is room for one in the output buffer.
     ring_read : Out(stream), at the line's issue. ring_items : In, the word, one cycle later.
     v_read : Out(stream), a read per part, ``ISSUE_CYCLES`` after its issue; the words enter PV one cycle later, with
     line : Out(stream of line_control_layout), never refused.
@@ -90,6 +92,9 @@ class PvIssue(wiring.Component):
                 "columns": In(stream.Signature(columns_layout(unit), always_ready=True)),
                 "v_passed": In(sequence),
                 "rows_written": In(sequence),
+                "record_taken": In(1),
+                "row_started": In(1),
+                "room": Out(1),
                 "ring_read": Out(stream.Signature(ring_read_layout(unit), always_ready=True)),
                 "ring_items": In(ring_items_layout(unit)),
                 "v_read": Out(stream.Signature(v_read_layout(unit), always_ready=True)),
@@ -176,7 +181,7 @@ class PvIssue(wiring.Component):
         m.submodules.rows = rows = Queue(weights_layout(unit), unit.arch.rows_in_flight)
         job, row = jobs.o.payload, rows.o.payload
         m.d.comb += [
-            jobs.i.valid.eq(self.dispatch.valid),
+            jobs.i.valid.eq(self.dispatch.valid & ~self.dispatch.payload.state),
             *(jobs.i.payload[name].eq(self.dispatch.payload[name]) for name in job_fields),
             rows.i.valid.eq(self.weights.valid),
             rows.i.payload.eq(self.weights.payload),
@@ -215,13 +220,13 @@ class PvIssue(wiring.Component):
         v_needed, dense_needed = Signal(bits), Signal(bits)
         last_key = Mux(end < row["keys"], end, row["keys"]) - 1
         started = Signal(range(2 * OUTPUT_ROWS))
-        room, go, goes_last, last_row = Signal(), Signal(), Signal(), Signal()
+        go, goes_last, last_row = Signal(), Signal(), Signal()
         part = Signal(range(max(2, array.max_fold)))
         waits, emitted = Signal(), Signal()
         m.d.comb += [
             v_needed.eq(v_first + Mux(by_payload, v_lines(row["keys"]) - 1, number)),
             dense_needed.eq(dense_before + (last_key >> geometry["keys"])),
-            room.eq((started - self.rows_written)[: len(started)] < OUTPUT_ROWS),
+            self.room.eq((started - self.rows_written)[: len(started)] < OUTPUT_ROWS),
             waits.eq(rows.o.valid & jobs.o.valid),
             emitted.eq(_beyond(self.emitted, selecting_before, bits)),
             self.unsupported.eq(waits & by_column & emitted & ~columns.o.valid),
@@ -236,16 +241,17 @@ class PvIssue(wiring.Component):
                     emitted,
                     _beyond(self.dense_lines, dense_needed, bits),
                 )
-                & ((item != 0) | (room & self._accumulators_free(m, geometry, goes_last)))
+                & ((item != 0) | (self.room & self._accumulators_free(m, geometry, goes_last)))
             ),
             self.issue.eq(go | (part != 0)),
         ]
         with m.If(go):
             m.d.sync += [item.eq(Mux(last, 0, end)), part.eq(geometry.parts != 0)]
-            with m.If(item == 0):
-                m.d.sync += started.eq(started + 1)
         with m.Elif(part != 0):
             m.d.sync += part.eq(Mux(part == geometry.parts, 0, part + 1))
+
+        with m.If((go & (item == 0)) | self.row_started):
+            m.d.sync += started.eq(started + 1)
 
         # The row ends.
         row_number = Signal(job.rows.shape())
@@ -271,8 +277,9 @@ class PvIssue(wiring.Component):
             self.carry.payload.slot.eq(slot),
             self.carry.payload.rise.eq(row.rise),
         ]
-        with m.If(goes_last):
+        with m.If(goes_last | self.record_taken):
             m.d.sync += slot.eq(slot + 1)
+        with m.If(goes_last):
             m.d.sync += row_number.eq(Mux(last_row, 0, row_number + 1))
             with m.If(row.selecting):
                 m.d.sync += selecting_before.eq(selecting_before + 1)

@@ -96,6 +96,7 @@ class QkArray(wiring.Component):
     Parameters
     ----------
     unit : QkUnit.
+    products : with the two ports of that kind below.
 
     Members
     -------
@@ -104,6 +105,7 @@ class QkArray(wiring.Component):
     line : In(stream of line_layout). The row's keys in order: ceil(keys / P) lines of P = unit.keys_per_line(D), or
         unit.fold(D) parts per key.
     scores : Out(stream of scores_layout). One transfer per line, or per key in parts.
+    only_products : In, a level. Lines end at the multipliers. products : Out, what they hold, the cycle after a line.
 
     Latency: ``unit.pipeline_cycles`` from a line (or last part) to its scores, the same for every D;
     ``unit.query_cycles`` from a query to its row's first line. Initiation interval: one line, also from row to row.
@@ -117,13 +119,15 @@ class QkArray(wiring.Component):
     Golden: ``accel.numerics.softmax.scale_scores`` of ``accel.numerics.attention.dot``.
     """
 
-    def __init__(self, unit: QkUnit):
-        self.unit = unit
+    def __init__(self, unit: QkUnit, products: bool = False):
+        self.unit, self._gives_products = unit, products
+        product = data.ArrayLayout(signed(PRODUCT_BITS), unit.multipliers_reached)
         super().__init__(
             {
                 "query": In(stream.Signature(query_layout(unit))),
                 "line": In(stream.Signature(line_layout(unit))),
                 "scores": Out(stream.Signature(scores_layout(unit))),
+                **({"only_products": In(1), "products": Out(product)} if products else {}),
             }
         )
 
@@ -214,7 +218,9 @@ class QkArray(wiring.Component):
         with m.If(pipeline.moves):
             for i, product in enumerate(products):
                 m.d.sync += product.eq(self.line.payload.words[i] * query[i])
-        pipeline.extend("product")
+        if self._gives_products:
+            m.d.comb += [out.eq(product) for out, product in zip(self.products, products, strict=True)]
+        pipeline.extend("product", goes_on=~self.only_products if self._gives_products else 1)
         return products
 
     def _add_pairs(self, m: Module, pipeline: _Pipeline, level: int, sums: list[Signal]) -> list[Signal]:

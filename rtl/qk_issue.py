@@ -53,6 +53,7 @@ class QkIssue(wiring.Component):
     query_passed, k_passed, lsb_passed : In, registers of Arrivals.
     lsb_request : In(stream of lsb_request_layout, always ready), of which ``row`` is used. Rows in the order of their
         second passes; request number n waits for LSB fetch number n, at least REQUEST_CYCLES.
+    record_taken : In. A query record was read by others. query_number : Out, a register. Running number of the next.
     query_release : In. A row, in row order, became final. row_finished : In. A row, in row order, left PV.
     score_release : In(stream of release_layout, always ready). So many words of the score buffer are free again.
     passes : Out(stream of pass_layout, always ready), at t: the cycle in which a row starts and its first line issues.
@@ -93,6 +94,8 @@ class QkIssue(wiring.Component):
                 "k_passed": In(sequence),
                 "lsb_passed": In(sequence),
                 "lsb_request": In(free(lsb_request_layout(unit))),
+                "record_taken": In(1),
+                "query_number": Out(sequence),
                 "query_release": In(1),
                 "row_finished": In(1),
                 "score_release": In(free(release_layout(unit.score_words.bit_length()))),
@@ -206,7 +209,7 @@ class QkIssue(wiring.Component):
         unit = self.unit
         m.submodules.rows = rows = QkRows(unit)
         m.d.comb += [
-            rows.dispatch.valid.eq(self.dispatch.valid),
+            rows.dispatch.valid.eq(self.dispatch.valid & ~self.dispatch.payload.state),
             rows.dispatch.payload.eq(self.dispatch.payload),
             rows.format.eq(self.format),
             rows.restart.eq(self.format_change),
@@ -214,7 +217,7 @@ class QkIssue(wiring.Component):
         ]
         row = rows.row.payload
         self._number = row.number
-        number = Signal(sequence_bits(unit))  # running number of the row
+        number = Signal(range(self.rows))  # of the row
         unfinished, not_final = Signal(range(self.rows + 1)), Signal(range(self.rows + 1))
         score, free_words = Signal(range(unit.score_words)), Signal(range(unit.score_words + 1), init=unit.score_words)
         freed, beyond = Signal(range(unit.score_words + 1)), Signal(range(2 * unit.score_words))
@@ -225,7 +228,7 @@ class QkIssue(wiring.Component):
                 & (unfinished != self.rows)
                 & (row.first_tile | row.sums_in | (not_final == 0))
                 & (row.lines <= free_words)
-                & _ahead(self.query_passed, number)
+                & _ahead(self.query_passed, self.query_number)
                 & (self._keyless | _ahead(self.k_passed, row.number))
             ),
             freed.eq(Mux(self.score_release.valid, self.score_release.payload.count, 0)),
@@ -234,6 +237,7 @@ class QkIssue(wiring.Component):
         m.d.sync += [
             unfinished.eq(unfinished + first - self.row_finished),
             not_final.eq(not_final + first - self.query_release),
+            self.query_number.eq(self.query_number + (first | self.record_taken)),
             free_words.eq(free_words + freed - Mux(first, row.lines, 0)),
         ]
         with m.If(first):
@@ -244,9 +248,9 @@ class QkIssue(wiring.Component):
         record = Signal(self.record, name="fresh")
         m.d.comb += [
             *(record.row[name].eq(row[name]) for name, _ in row.shape() if name in dict(record.row.shape())),
-            record.row.row.eq(number[: self.rows.bit_length() - 1]),
+            record.row.row.eq(number),
             record.row.score.eq(score),
-            record.slot.eq(number[: unit.arch.fetcher.query_slots.bit_length() - 1]),
+            record.slot.eq(self.query_number[: unit.arch.fetcher.query_slots.bit_length() - 1]),
             record.side.eq(row.side),
             record.mantissa.eq(row.mantissa),
             record.shift.eq(row.shift),

@@ -184,11 +184,12 @@ class Sequencer(wiring.Component):
         not_added, not_written = Signal(row_bits), Signal(row_bits)
         sent = self.dispatch.valid
         rows = Signal(ROWS_BITS)
+        adding = Mux(self._front.job.state, 0, rows)  # tokens of states add nothing to scores
         with m.If(sent):
             m.d.comb += rows.eq(self._front.job.rows)
         m.d.sync += [
             jobs.eq(jobs + sent - self.retired),
-            not_added.eq(not_added + rows - self.row_accumulated),
+            not_added.eq(not_added + adding - self.row_accumulated),
             not_written.eq(not_written + rows - self.row_written),
         ]
         # Jobs that may still read the list version that the next PRUNE_TOKENS writes. They retire before all others.
@@ -219,10 +220,12 @@ class Sequencer(wiring.Component):
         self._format_known, self._same_format = Signal(), Signal()
         self._pruned = Signal()
         self._takes_sums, self._leaves_sums, no_sums = Signal(), Signal(), Signal()
+        begun, begun_before = Signal(COUNT_BITS), Signal(COUNT_BITS)  # rows of states, of this format
         fits = Cat(first[name] == job[name] for name in ("head", "keys", "first_key", "list")).all()
         m.d.comb += [
             self._pruned.eq(attend & front.alone & ~self._alive(job.head)),
             self._same_format.eq(self._format_known & (self.format.as_value() == front.format.as_value())),
+            begun_before.eq(Mux(self._same_format, begun, 0)),
             self._takes_sums.eq(~job.first_tile & self._through_memory),
             self._leaves_sums.eq(~job.last_tile & (self._takes_sums | (job.rows != 1))),
             no_sums.eq(
@@ -241,6 +244,7 @@ class Sequencer(wiring.Component):
                 self._format_known.eq(1),
                 self.format.eq(front.format),
             ]
+            m.d.sync += begun.eq(Mux(job.state & (front.end > begun_before), front.end, begun_before))
             with m.If(~job.last_tile):
                 m.d.sync += [self._through_memory.eq(self._leaves_sums), self._sums_left.eq(job.rows)]
             with m.Elif(self._takes_sums):
@@ -255,11 +259,11 @@ class Sequencer(wiring.Component):
             partner_gone = (front.fused == Fused.FIRST) & front.alone & ~self._alive(job.head + 1)
             with m.If((second & ~self._awaiting) | partner_gone):
                 m.d.comb += code.eq(ErrorCode.FUSED)
-            with m.Elif(no_sums):
+            with m.Elif(no_sums | (job.state & (Mux(job.fresh, job.first_key, front.end) > begun_before))):
                 m.d.comb += code.eq(ErrorCode.TILE_ORDER)
             with m.Elif(job.list & self._stored):
                 m.d.comb += code.eq(Mux(front.end > self.list_length, ErrorCode.KEEP_LIST, ErrorCode.NONE))
-            with m.Elif((front.end > self.live) & (front.format.mode != Mode.LINEAR)):
+            with m.Elif((front.end > self.live) & (front.format.mode != Mode.LINEAR) & ~job.state):
                 with m.If(job.list):
                     m.d.comb += code.eq(ErrorCode.KEEP_LIST)
                 with m.Elif(job.accumulate | self.live.any()):

@@ -107,7 +107,7 @@ class Writer(wiring.Component):
     weights : In(stream of weights_layout), never refused: of each row, before its first item; maximum and total are
         used.
     head_magnitude : Out(stream), in the cycle of a row's last item: the head it belongs to and its magnitude. Only for
-        rows of a last tile; not in mode LINEAR, whose rows are of no head.
+        rows of a last tile; not in modes LINEAR and STATE, whose rows are of no head.
     write : Out(AXI4 write master). One beat per access; AW and W are offered in the same cycle, and an access is taken
         when both are. Addresses must be multiples of the access.
     row_written : Out. Pulse in the cycle after a row's last access was taken; a row that is dropped takes one cycle.
@@ -214,9 +214,10 @@ class Writer(wiring.Component):
         ]
         row, member = Signal.like(front.rows), Signal.like(front.group)
         ends_job = row + 1 == front.rows
+        of_head = (self.format.mode != Mode.LINEAR) & (self.format.mode != Mode.STATE)
         m.d.comb += [
             jobs.o.ready.eq(complete & ends_job),
-            self.head_magnitude.valid.eq(complete & front.last_tile & (self.format.mode != Mode.LINEAR)),
+            self.head_magnitude.valid.eq(complete & front.last_tile & of_head),
             self.head_magnitude.payload.head.eq(front.first_head + member),
             self.head_magnitude.payload.magnitude.eq(self.outputs.payload.magnitude),
         ]

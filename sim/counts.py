@@ -33,7 +33,12 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
     of_row = source[rows["job"]]
     second = rows["lsb"] == 1
     chosen = job["v_resident"] == 0
-    resident = jobs["v_resident"] == 1
+    resident = (jobs["v_resident"] == 1) & (jobs["state_lines"] == 0)
+    written = rows["silent"] == 0
+    # Words of states that tokens go through, and rows of them: each word is updated, read out, and lies in both SRAMs.
+    tokens = written & (job["state_lines"] > 0)
+    state_rows = _sum(of_row["keys"][tokens].astype(np.int64))
+    state_words = _sum((of_row["keys"].astype(np.int64) * dims)[tokens])
     read = {
         "q": _sum(rows["q_atoms"] + rows["p_atoms"]) * atom,
         "k_msb": _sum(ksets["keys"] * accesses(ksets["mask"])) * atom,
@@ -60,7 +65,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
     word = arch.value_bits
     reads = timing.dram["rd"]
     return {
-        "rows": len(rows),
+        "rows": _sum(written),
         "lsb_refetch_rows": _sum(second),
         "keys": _sum(rows["keys"]),
         "values_used": _sum(rows["kept"]),
@@ -69,23 +74,28 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "dram_write_bytes": _sum(rows["w_atoms"]) * atom,
         "dram_commands": {name: timing.dram[name] for name in ("act", "pre", "rd", "wr", "ref")},
         "dram_row_hits": timing.dram["row_hit"],
-        "macs": {"qk": _sum(passes * dims), "pv": _sum(rows["kept"] * dims)},
+        "macs": {"qk": _sum(passes * dims) + state_words, "pv": _sum(rows["kept"] * dims) + state_words},
         "issue_cycles": timing.issue_cycles,
         "sram_read_bytes": {
-            "k": _sum((passes * dims)[row_has_k]) * word // 8,
-            "v": _sum(rows["kept"] * dims) * word // 8,
+            "k": (_sum((passes * dims)[row_has_k]) + state_words) * word // 8,
+            "v": (_sum(rows["kept"] * dims) + state_words) * word // 8,
             "score": (_sum(rows["keys"]) * EXPONENT_BITS + _sum(rows["lines"]) * MAXIMUM_BITS) // 8,
         },
         "sram_write_bytes": {
-            "k": (_sum(of_k["keys"] * of_k["head_dim"]) + _sum((rows["keys"] * dims)[second])) * word // 8,
-            "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident])) * word // 8,
+            "k": (_sum(of_k["keys"] * of_k["head_dim"]) + _sum((rows["keys"] * dims)[second]) + state_words)
+            * word
+            // 8,
+            "v": (_sum((rows["kept"] * dims)[chosen]) + _sum((jobs["keys"] * jobs["head_dim"])[resident]) + state_words)
+            * word
+            // 8,
             "score": (exponents * EXPONENT_BITS + _sum(rows["lines"] * (1 + rows["lsb"])) * MAXIMUM_BITS) // 8,
         },
         # In modes without a softmax a key takes one power of two as well, and one product with it; no row a reciprocal.
+        # A row of a state takes two, for the words of k and of q.
         "softmax": {
-            "exponentials": exponents,
+            "exponentials": exponents + 2 * state_rows,
             "reciprocals": _sum(softmax[rows["job"]]),
-            "normalisations": _sum(rows["keys"]),
+            "normalisations": _sum(rows["keys"]) + 2 * state_rows,
         },
         "topk": {
             "selections": _sum(rows["select"] > 0),
@@ -95,7 +105,7 @@ def counts(arch: Arch, work: Work, recorded: Recorded, timing: Timing) -> dict[s
         "importance_updates": recorded.importance_updates,
         "importance_bits": TOKEN_SCORE_BITS,
         "crossbar_bytes": {"address": reads * ADDRESS_BYTES, "data": reads * atom},
-        "output_values": _sum(dims),
+        "output_values": _sum(dims[written]),
     }
 
 

@@ -21,6 +21,7 @@ from sim.qk import Qk, new_qk
 from sim.qk import issue as qk_issue
 from sim.requant import decide
 from sim.sequencer import Sequencer, dispatch, new_sequencer
+from sim.state import new_state, run_tokens
 from sim.timing import timing_kernel
 from sim.unroll import machine
 from sim.work import Times, Work, new_times
@@ -43,7 +44,7 @@ class Timing:
 def _run(
     m: NDArray, ksets: NDArray, jobs: NDArray, rows: NDArray, ops: NDArray, tokens: NDArray, selected: NDArray,
     pending: NDArray, times: Times, sequencer: Sequencer, f: Fetcher, x: Crossbar, dram: DramState,
-    q: Qk, normalise: NDArray, pv: NDArray, first_v: int, first_q: int,
+    q: Qk, normalise: NDArray, pv: NDArray, state: NDArray, first_v: int, first_q: int,
 ) -> int:  # fmt: skip
     machine_ = m[0]
     jobs_seen, fetch, qk, out = sequencer.state[0], f.state[0], q.state[0], pv[0]
@@ -67,6 +68,7 @@ def _run(
         if x.busy[1] > 0:
             return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles, times.given)
         qk_issue(q, f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.finished, t)
+        run_tokens(state, f, q, normalise, pv, m, jobs, rows, times, jobs_seen.dispatched, t)
         decide(q, f, ksets, jobs, rows, time, t)
         second_pass(normalise, q, machine_, rows, time, t)
         pv_issue(pv, f, normalise, machine_, jobs, rows, times, t)
@@ -101,6 +103,8 @@ def run_timing(arch: Arch, work: Work, record: bool = False) -> Timing:
     m = machine(arch)
     spec = arch.memory_spec
     times = new_times(work, record)
+    if n_rows:  # tokens of states add nothing to scores, so nothing waits for that
+        times.row["important"][work.jobs["state_lines"][work.rows["job"]] > 0] = -1
     f = new_fetcher(arch.fetcher.lanes, n_rows)
     x = new_crossbar(
         arch.fetcher.lanes, arch.fetcher.address_fifo_depth, spec.channels, arch.fetcher.outstanding_per_channel
@@ -110,7 +114,7 @@ def run_timing(arch: Arch, work: Work, record: bool = False) -> Timing:
     first_v, first_q = work.first_value_line, int(work.rows["q_pending"][0]) if n_rows else 0
     cycles = _run(
         m, work.ksets, work.jobs.copy(), work.rows, work.ops, work.tokens, work.selected, work.pending.copy(),
-        times, sequencer, f, x, dram, q, normalise, pv, first_v, first_q,
+        times, sequencer, f, x, dram, q, normalise, pv, new_state(), first_v, first_q,
     )  # fmt: skip
     held = {
         "k_lines": int(f.state["k_used"][0]),

@@ -104,6 +104,8 @@ def choose_job(
         _from(f, job.lsb_base, job.lsb_stride, job.ids, rows[r].lsb_pending)
         return
 
+    while s.v_next < n_rows and jobs[rows[s.v_next].job].state_lines > 0:  # has no V
+        s.v_next = jobs[rows[s.v_next].job].first_row + jobs[rows[s.v_next].job].rows
     v_resident = -1
     if s.v_next < n_rows and rows[s.v_next].job < dispatched:
         r = s.v_next

@@ -40,6 +40,8 @@ def second_pass(state: np.ndarray, q: Qk, m: Record, rows: np.ndarray, time: np.
     if r >= rows.shape[0] or t < s.free or time[r].final + m.reciprocal > t:
         return
     row = rows[r]
+    if row.lines == 0:  # a token of a state
+        return
     if s.granules_used + row.granules > m.granules:
         return
     stream = row.lines

@@ -19,7 +19,7 @@ from sim.work import Record, Times, integers
 STATE = integers(
     """
     line free next_row finished drain_free issues busy_cycles write_row write_atom reported_rows retiring retired
-    lines_issued accesses_written
+    lines_issued accesses_written states_written
     """
 )
 
@@ -41,6 +41,8 @@ def issue(
         return
     row = rows[r]
     job = jobs[row.job]
+    if job.state_lines > 0:
+        return
     if s.line == 0:
         if r - s.write_row >= m.output_rows:
             return
@@ -92,6 +94,8 @@ def write_outputs(
     s = state[0]
     s.reported_rows, s.retired = s.write_row, s.retiring
     time = times.row
+    while s.write_row < s.finished and rows[s.write_row].silent:
+        s.write_row += 1
     r = s.write_row
     if r >= s.finished or time[r].written > t:
         return
@@ -111,6 +115,8 @@ def write_outputs(
         s.write_row = r + 1
         time[r].stored = t
         job = jobs[row.job]
+        if job.state_lines > 0:
+            s.states_written += 1
         if r == job.first_row + job.rows - 1:
             s.retiring = row.job + 1
 

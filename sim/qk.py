@@ -55,7 +55,7 @@ def issue(
         elif s.next_row < rows.shape[0] and rows[s.next_row].job < dispatched:
             r = s.next_row
             row = rows[r]
-            if r - finished >= m.rows_in_flight or r >= passed.q_passed:
+            if jobs[row.job].state_lines > 0 or r - finished >= m.rows_in_flight or r >= passed.q_passed:
                 return
             kset = jobs[row.job].kset
             if s.score_used + row.lines > m.score_lines or (kset >= 0 and ksets[kset].pending >= passed.k_passed):

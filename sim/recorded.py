@@ -14,12 +14,15 @@ Int = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class JobTensors:
-    """12-bit words (int16) of one attend job: ``q`` (rows, dim); ``k_msb``, ``k_full``, ``v`` (live tokens, dim)."""
+    """12-bit words (int16) of one attend job: ``q`` (rows, dim); ``k_msb``, ``k_full``, ``v`` (live tokens, dim).
+    ``decays``: of mode STATE with DECAY_WORDS, unsigned decay words (tokens, dim).
+    """
 
     q: NDArray[np.int16]
     k_msb: NDArray[np.int16]
     k_full: NDArray[np.int16]
     v: NDArray[np.int16]
+    decays: NDArray[np.int16] | None = None
 
 
 class Op(NamedTuple):

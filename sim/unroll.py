@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.layout import partial_stride_bytes
 from accel.lower.partials import transit
-from accel.program import Flag, Fused, Jobs, Mode, Side, ValueFetch
+from accel.program import FORMAT, Flag, Fused, Jobs, Mode, Side, ValueFetch, records_of
 from accel.units.engine import OUTPUT_ROWS, PROGRAM_LATENCY_CYCLES, RAW_JOBS, EngineUnit
 from accel.units.fetcher import (
     JOB_START_CYCLES,
@@ -25,6 +25,7 @@ from accel.units.qk import ISSUE_CYCLES as QK_ISSUE_CYCLES
 from accel.units.qk import QkUnit
 from accel.units.sequencer import DECODE_CYCLES, HEADER_BEATS, HEADER_CYCLES, JOB_BEATS
 from accel.units.softmax import OUTPUT_BITS, STORE_CYCLES, WEIGHT_BITS, SoftmaxUnit
+from accel.units.state import StateUnit
 from accel.units.topk import TopKUnit
 from sim.values import Recorded
 from sim.work import JOB, KSET, MACHINE, OP, OP_ATTEND, ROW, Work, records
@@ -145,7 +146,8 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     # Keys that no query sees are not fetched.
     last_visible = jobs["first_visible"].astype(np.int64) + jobs["queries"] - 1
     keys = np.where(jobs["flags"] & Flag.CAUSAL, np.minimum(jobs["keys"], last_visible), jobs["keys"]).astype(np.int64)
-    per_job = (jobs["queries"] * jobs["group"]).astype(np.int64)
+    is_state, records_each = jobs["mode"] == Mode.STATE, records_of(jobs)
+    per_job = (jobs["queries"] * jobs["group"]).astype(np.int64) * records_each
     first_row = np.concatenate([[0], np.cumsum(per_job)[:-1]]).astype(np.int64)
     pending = _Pending()
 
@@ -158,14 +160,16 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     out["pv_latency"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).latency_cycles)
     out["drain"] = _per_dim(dims, lambda d: PvUnit.of(arch, d).drain_cycles(d))
     single = np.ones_like(dims)
+    _state_lines(arch, jobs, out)
     out["v_resident"] = jobs["value_fetch"] == ValueFetch.RESIDENT
     out["v_base"], out["lsb_base"] = jobs["v_address"], jobs["k_lsb_address"]
     out["v_stride"] = _strides(dims, jobs["value_bits"].astype(np.int64), single, atom)
     out["lsb_stride"] = _strides(dims, jobs["lsb_bits"].astype(np.int64), single, atom)
     out["v_atoms"], out["lsb_atoms"] = out["v_stride"] // atom, out["lsb_stride"] // atom
 
-    fetches_k = (jobs["fused"] != Fused.SECOND) & (jobs["mode"] != Mode.LINEAR)
-    out["kset"] = np.where(jobs["mode"] == Mode.LINEAR, -1, np.cumsum(fetches_k) - 1)
+    keyless = is_state | (jobs["mode"] == Mode.LINEAR)
+    fetches_k = (jobs["fused"] != Fused.SECOND) & ~keyless
+    out["kset"] = np.where(keyless, -1, np.cumsum(fetches_k) - 1)
     lead = np.flatnonzero(fetches_k)
     heads = np.where(jobs["fused"][lead] == Fused.FIRST, 2, 1).astype(np.int64)
     ksets = records(KSET, len(lead))
@@ -193,8 +197,11 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rank = np.arange(len(row_job)) - first_row[row_job]
     query = rank // of["group"]
     visible = np.where(of["flags"] & Flag.CAUSAL, np.minimum(keys[row_job], of["first_visible"] + query), keys[row_job])
+    of_state = is_state[row_job]
+    visible[of_state] = 0
     rows = records(ROW, len(row_job))
     rows["job"], rows["keys"] = row_job, visible
+    rows["silent"] = (rank + 1) % records_each[row_job] != 0
     rows["lines"] = -(-visible // out["keys_per_line"][row_job])
     rows["lsb"] = joined(recorded.lsb)
     rows["kept"], rows["select"], rows["emit"] = joined(recorded.kept), joined(recorded.select), joined(recorded.emit)
@@ -219,9 +226,10 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rows["after"] = np.where(takes, np.arange(len(rows)) - np.minimum(rows_before, arch.fetcher.query_slots), -1)
     rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"] + rows["p_atoms"])
     rows["lsb_pending"][again] = pending.take(np.ones_like(again), np.ones_like(again), lsb_accesses)
-    rows["w_address"] = np.where(leaves, partial_address, of["output_address"] + rank * of["output_stride"])
+    output_rank = rank // records_each[row_job]
+    rows["w_address"] = np.where(leaves, partial_address, of["output_address"] + output_rank * of["output_stride"])
     output_atoms = -(-dims[row_job] * OUTPUT_BITS // 8 // atom)
-    ends = (of["flags"] & Flag.LAST_TILE) != 0
+    ends = ((of["flags"] & Flag.LAST_TILE) != 0) & (rows["silent"] == 0)
     rows["w_atoms"] = np.where(leaves, partial_stride // atom, np.where(ends, output_atoms, 0))
 
     return Work(
@@ -230,9 +238,18 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     )  # fmt: skip
 
 
+def _state_lines(arch: Arch, jobs: Jobs, out: NDArray) -> None:
+    """What tokens of states take."""
+    out["records"] = records_of(jobs)
+    unit = StateUnit(arch)
+    for j in np.flatnonzero(jobs["mode"] == Mode.STATE):
+        dim = int(jobs["head_dim"][j])
+        out["state_lines"][j], out["line_cycles"][j] = unit.lines(int(jobs["keys"][j]), dim), unit.line_cycles(dim)
+
+
 def _fresh(jobs: Jobs) -> NDArray[np.bool_]:
     """Jobs of another format than the one before, as :func:`rtl.job.format_layout` has it."""
-    columns = [jobs[name].astype(np.int64) for name in ("head_dim", "msb_bits", "lsb_bits", "value_bits", "mode")]
+    columns = [jobs[name].astype(np.int64) for name in FORMAT]
     fused = jobs["fused"] != Fused.SINGLE
     formats = np.stack([*columns, fused, fused | (jobs["side"] != Side.ALONE)], axis=1)
     return np.concatenate([[True], (np.diff(formats, axis=0) != 0).any(axis=1)])[: len(jobs)]
@@ -243,7 +260,8 @@ def _value_lines(arch: Arch, jobs: NDArray, rows: NDArray, pending: _Pending) ->
     job = rows["job"]
     resident = jobs["v_resident"][job] == 1
     jobs["v_ring"] = _per_dim(jobs["head_dim"], arch.v_lines)
-    fetches = np.flatnonzero(~resident | (np.arange(len(rows)) == jobs["first_row"][job]))
+    has_v = jobs["state_lines"][job] == 0
+    fetches = np.flatnonzero(has_v & (~resident | (np.arange(len(rows)) == jobs["first_row"][job])))
     of = job[fetches]
     keys = np.where(resident[fetches], jobs["keys"][of], rows["kept"][fetches])
     lines = -(-keys // jobs["values_per_line"][of])

@@ -23,6 +23,7 @@ from sim.importance import add_head, add_tokens
 from sim.local_values import column_issues, emit_cycles, joined_kept, kept_counts, mask_weights, pack_visible
 from sim.products import Operands, normalise_rows
 from sim.recorded import Int, JobTensors, Op, Recorded, ScoreSource
+from sim.state import ResidentStates, record_tokens
 from sim.tiles import Sums, TileSums
 from sim.work import OP_ATTEND, OP_SKIP, OP_STATE, OP_TOKENS
 
@@ -58,6 +59,7 @@ class Executor:
         self._dense_at = self._list_at = -1
         self._dense_len = 0
         self._tiles = TileSums()
+        self.resident = ResidentStates()
 
     # ---- state jobs -----------------------------------------------------------------------------------------------
     def _set_keep(self, keep: NDArray) -> None:
@@ -140,6 +142,10 @@ class Executor:
         """
         job = jobs[0]
         dim, group, flags = int(job["head_dim"]), int(job["group"]), int(job["flags"])
+        self.resident.follow(job)
+        if job["mode"] == Mode.STATE:
+            record_tokens(self.recorded, self.arch, jobs)
+            return None if tensors is None else self.resident.attend(jobs[0], tensors)
         tokens, at = self._tokens(job)
         per_job = (jobs["queries"].astype(np.int64) * jobs["group"]).astype(np.int64)
         in_job = np.concatenate([np.arange(n) for n in per_job])
@@ -296,7 +302,11 @@ class Executor:
 
     def _alive(self, jobs: Jobs) -> NDArray[np.bool_]:
         """Jobs of heads that are not pruned; heads that share K and V stay together."""
-        return (jobs["group"] > 1) | (jobs["mode"] == Mode.LINEAR) | np.isin(jobs["head"], self.live_heads)
+        return (
+            (jobs["group"] > 1)
+            | np.isin(jobs["mode"], (Mode.LINEAR, Mode.STATE))
+            | np.isin(jobs["head"], self.live_heads)
+        )
 
 
 def _same_keys(a: NDArray, b: NDArray) -> bool:

@@ -37,16 +37,19 @@ JOB = integers(
     first_row rows kset head_dim keys ids keys_per_line values_per_line qk_fold pv_fold pv_latency drain
     v_resident v_base v_stride v_atoms v_pending v_lines v_ring fresh k_line
     lsb_base lsb_stride lsb_atoms
+    records state_lines line_cycles
     """
 )
 """One attend job. ``kset``: -1 where no K is fetched; ``v_pending``, ``v_lines``: of resident V; ``drain``: cycles of
-the output scaler per row; ``k_line``: where its K begins in the ring, known when it is fetched.
+the output scaler per row; ``k_line``: where its K begins in the ring, known when it is fetched. Of mode STATE
+``records`` rows are a token (else 1), of which the last is its query, and a token takes ``state_lines`` (else 0), each
+``line_cycles``.
 """
 
 ROW = integers(
     """
     job keys lines lsb lsb_pending kept kept_ids v_pending v_first v_lines granules select emit pv_issues
-    q_address q_atoms p_address p_atoms after alone q_pending w_address w_atoms
+    q_address q_atoms p_address p_atoms after alone q_pending w_address w_atoms silent
     """
 )
 """One query row of one head.
@@ -56,7 +59,8 @@ ROW = integers(
 ``granules`` of the weight ring; ``select``: cycles of a selection, -1 if the row is not selected; ``emit``: cycles
 from the first source word filtered to the last output word; ``p_*``: partial sums of the tile before; ``after``: its
 query is fetched when this row has been written (-1: at once); ``alone``: 1 if it takes over the sums of the row before
-on chip; ``w_atoms``: output row or partial sums, none where the next tile follows on chip.
+on chip; ``w_atoms``: output row or partial sums, none where the next tile follows on chip; ``silent``: a record of a
+token that is not its query: the row is fetched, and nothing comes of it.
 """
 
 OP_ATTEND, OP_SKIP, OP_TOKENS, OP_STATE = range(4)

@@ -15,7 +15,10 @@ from accel.cost.factors import Figure, Technology, load_technology, published
 from accel.units import implementation
 from accel.units.engine import TOKEN_BITS, EngineUnit
 from accel.units.importance import HEAD_SCORE_BITS, TOKEN_SCORE_BITS, ImportanceUnit
+from accel.units.modes import DECAY_FRACTION_BITS, STATE_BITS
+from accel.units.qk import SMALLEST_DIM
 from accel.units.softmax import WEIGHT_BITS, stored_bits
+from accel.units.state import RECORDS_WITH_DECAYS, StateUnit
 from accel.units.topk import TopKUnit
 
 UM2_PER_MM2 = 1e6
@@ -112,6 +115,22 @@ class _Ledger:
         self.add(part, "macros", macros, row.area_mm2, source)
 
 
+def _states(ledger: _Ledger, arch: Arch) -> None:
+    """Mode state: per row of a line a power of two and a product with it, per word shift, add and saturate; the
+    fraction of every row, and the records of k, q and decays of the token that runs.
+    """
+    rows = arch.values_per_line(SMALLEST_DIM)
+    ledger.operation("states", "rows of a line", rows, "exponential")
+    ledger.operation("states", "rows of a line (products)", rows, "normalisation")
+    ledger.primitive("states", "adders", 3 * arch.pv.multipliers * STATE_BITS / 32, "add_32")  # two round, one adds
+    # Two shifters of 24 bits and five and four stages.
+    ledger.operation("states", "shifter bits", 9 * STATE_BITS * arch.pv.multipliers, "multiplexer_bit")
+    ledger.primitive("states", "register_bits", 4 * STATE_BITS * arch.pv.multipliers, "register_bit")
+    held = RECORDS_WITH_DECAYS - 1
+    ledger.primitive("states", "record bits", held * arch.max_head_dim * arch.value_bits, "register_bit")
+    ledger.sram("states", 1, "score", StateUnit(arch).max_lines * rows * DECAY_FRACTION_BITS / 8)
+
+
 def area(arch: Arch) -> AreaReport:
     """Area of a machine by part.
 
@@ -137,6 +156,8 @@ def area(arch: Arch) -> AreaReport:
     ledger.operation("softmax", "lanes", arch.softmax.lanes, "exponential")
     ledger.operation("softmax", "lanes (probabilities)", arch.softmax.lanes, "normalisation")
     ledger.operation("softmax", "lanes (decay)", arch.softmax.lanes, "normalisation")  # 22 x 16 where that is 20 x 17
+    if StateUnit(arch).missing() is None:
+        _states(ledger, arch)
     ledger.operation("softmax", "output_lanes", arch.pv.output_lanes, "normalisation")
     ledger.operation("softmax", "reciprocal units", 1, "reciprocal")
 

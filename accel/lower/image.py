@@ -11,7 +11,7 @@ from accel.arch import Arch
 from accel.errors import UserError
 from accel.lower.records import pack_lsb, pack_rows
 from accel.numerics.quantise import WORD_BITS, split_planes
-from accel.program import Flag, Fused, Jobs, Mode, Opcode, Side
+from accel.program import Flag, Fused, Jobs, Mode, Opcode, Side, records_of
 from accel.units.fetcher import record_bytes, row_stride_bytes
 from accel.units.softmax import OUTPUT_BITS
 
@@ -21,7 +21,7 @@ Words = NDArray[np.int16]
 
 class Tensors(Protocol):
     """12-bit words (int16) of one attend job: ``q`` (rows, dim); ``k_msb``, ``k_full``, ``v`` (tokens, dim) by token
-    number. :class:`sim.values.JobTensors` is one.
+    number. :class:`sim.values.JobTensors` is one. Of mode STATE all are (tokens, dim), and ``decays`` are decay words.
     """
 
     @property
@@ -32,6 +32,8 @@ class Tensors(Protocol):
     def k_full(self) -> Words: ...
     @property
     def v(self) -> Words: ...
+    @property
+    def decays(self) -> Words | None: ...
 
 
 class Memory:
@@ -123,6 +125,9 @@ def memory_image(arch: Arch, jobs: Jobs, tensors: Sequence[Tensors]) -> Memory:
         msb_bits, lsb_bits, value_bits = (int(job[name]) for name in ("msb_bits", "lsb_bits", "value_bits"))
         if of.q.shape != (rows, dim) or {of.k_msb.shape[1:], of.k_full.shape[1:], of.v.shape[1:]} != {(dim,)}:
             raise UserError(f"memory image: {where}: tensors must be of {rows} rows and {dim} dimensions")
+        if job["mode"] == Mode.STATE:
+            _place_tokens(image, where, job, of)
+            continue
         image.place(f"{where}, q", int(job["q_address"]), int(job["q_stride"]), pack_rows(of.q, WORD_BITS))
         has_k = job["mode"] != Mode.LINEAR
         if has_k and _new(placed, int(job["k_msb_address"]) + _side(job), of.k_msb):
@@ -139,6 +144,21 @@ def memory_image(arch: Arch, jobs: Jobs, tensors: Sequence[Tensors]) -> Memory:
             stored = _stored(where, "v", of.v, value_bits)
             image.place(f"{where}, v", int(job["v_address"]), stride, pack_rows(stored, value_bits))
     return image.memory
+
+
+def _place_tokens(image: _Image, where: str, job: NDArray, of: Tensors) -> None:
+    """Records of a state job: of each token k, v, its decay words and q."""
+    words = {"k": of.k_full, "v": of.v}
+    if of.decays is not None:
+        unsigned = of.decays.astype(np.int64)
+        words["decays"] = np.where(unsigned >> WORD_BITS - 1, unsigned - (1 << WORD_BITS), unsigned).astype(np.int16)
+    words["q"] = of.q
+    if len(words) != records_of(job) or any(tensor.shape != of.q.shape for tensor in words.values()):
+        raise UserError(f"memory image: {where}: {records_of(job)} tensors of {of.q.shape} are due in mode state")
+    stride = int(job["q_stride"])
+    for number, (name, tensor) in enumerate(words.items()):
+        address = int(job["q_address"]) + number * stride
+        image.place(f"{where}, {name}", address, len(words) * stride, pack_rows(tensor, WORD_BITS))
 
 
 def _new(placed: set[tuple[int, int]], address: int, array: Words) -> bool:

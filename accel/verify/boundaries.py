@@ -71,6 +71,8 @@ class _Boundaries:
         self.rows, self.jobs, self.ksets = p.work.rows, p.work.jobs, p.work.ksets
         self.times, self.time, self.golden = p.timing.times, p.timing.times.row, p.golden.rows
         self.m = machine(self.arch)[0]
+        self.attending = np.flatnonzero(self.jobs["state_lines"][self.rows["job"]] == 0)  # rows that are no tokens
+        self.written = np.flatnonzero(self.rows["silent"] == 0)  # rows of outputs
         self._passes: dict[int, list[Pass]] = {}
 
     def _passes_of(self, row: int) -> list[Pass]:
@@ -88,7 +90,7 @@ class _Boundaries:
     # ---- sequencer ------------------------------------------------------------------------------------------------
     def dispatch(self) -> Transfers:
         for t, job, unrolled in zip(self.times.dispatch, self.p.jobs, self.jobs, strict=True):
-            keys, rows = int(unrolled["keys"]), int(unrolled["rows"])  # keys that any query sees
+            keys, rows = int(unrolled["keys"]), int(unrolled["rows"] // unrolled["records"])  # keys that any query sees
             yield t, {"keys": keys, "head": int(job["head"]), "q_address": int(job["q_address"]), "rows": rows}
 
     def _operations(self) -> Iterator[tuple[int, Any, StateOperation]]:
@@ -156,16 +158,20 @@ class _Boundaries:
     # ---- QK and softmax -------------------------------------------------------------------------------------------
     def _in_order_of_passes(self) -> list[tuple[int, int, int]]:
         """(cycle of its first line, row, 0 or 1 for the second) of each pass."""
-        first = [(int(t), r, 0) for r, t in enumerate(self.time["qk_start"])]
+        first = [(int(self.time["qk_start"][r]), r, 0) for r in self.attending]
         second = [(int(t), r, 1) for r, t in enumerate(self.time["lsb_start"]) if t < NEVER]
         return sorted(first + second)
 
     def row_start(self) -> Transfers:
+        number = np.searchsorted(self.attending, np.arange(len(self.rows)))
         for t, r, second in self._in_order_of_passes():
             row = self.rows[r]
             content = {name: int(row[name]) for name in ("keys", "lines", "kept")}
             selecting = int(row["select"] >= 0)
-            yield t, {**content, "second": second, "row": r % self.arch.rows_in_flight, "selecting": selecting}
+            yield (
+                t,
+                {**content, "second": second, "row": int(number[r]) % self.arch.rows_in_flight, "selecting": selecting},
+            )
 
     def scores(self) -> Transfers:
         issued = iter(self.times.qk_line.tolist())
@@ -178,7 +184,7 @@ class _Boundaries:
                 yield next(issued) + late, content
 
     def decision(self) -> Transfers:
-        for r in range(len(self.rows)):
+        for r in self.attending:
             *earlier, last = self._passes_of(r)
             for one in earlier:
                 yield self.time["lsb_fetch"][r], {**one.softmax.state.__dict__, "again": 1}
@@ -191,7 +197,8 @@ class _Boundaries:
 
     def reciprocal(self) -> Transfers:
         late = int(self.m["reciprocal"]) - STORE_CYCLES
-        for row, t in zip(self.golden, self.time["final"], strict=True):
+        for r in self.attending:
+            row, t = self.golden[r], self.time["final"][r]
             found = row.result.softmax
             content: Content = {"maximum": found.state.maximum}
             if row.mode is Mode.SOFTMAX:
@@ -199,7 +206,8 @@ class _Boundaries:
             yield t + late, content
 
     def second_pass(self) -> Transfers:
-        for r, (row, golden) in enumerate(zip(self.rows, self.golden, strict=True)):
+        for r in self.attending:
+            row, golden = self.rows[r], self.golden[r]
             found = golden.result.softmax
             content = {"keys": int(row["keys"]), "kept": int(row["kept"]), "selecting": int(row["select"] >= 0)}
             if golden.mode is Mode.SOFTMAX:
@@ -211,7 +219,8 @@ class _Boundaries:
             yield self.time["pass2_start"][r], content
 
     def weight_line(self) -> Transfers:
-        for r, golden in enumerate(self.golden):
+        for r in self.attending:
+            golden = self.golden[r]
             found, n, lanes = golden.result.softmax, len(golden.tokens), golden.lanes
             accumulate = int(bool(self._source(r)["flags"] & Flag.ACCUMULATE))
             for i, first in enumerate(range(0, n, lanes)):
@@ -235,7 +244,7 @@ class _Boundaries:
                 yield t - 1, {}
 
     def accumulated(self) -> Transfers:
-        for t in self.time["important"]:
+        for t in self.time["important"][self.attending]:
             yield t, {}
 
     # ---- PV -------------------------------------------------------------------------------------------------------
@@ -251,7 +260,8 @@ class _Boundaries:
 
     def pv_line(self) -> Transfers:
         issued = iter(self.times.pv_line.tolist())
-        for r, golden in enumerate(self.golden):
+        for r in self.written:
+            golden = self.golden[r]
             lines, found, signed = self._pv_issues(r), golden.result.softmax, int(golden.mode is not Mode.SOFTMAX)
             for number, weights in enumerate(lines):
                 t, last = next(issued) + ISSUE_CYCLES + 1, int(number == len(lines) - 1)
@@ -263,7 +273,8 @@ class _Boundaries:
 
     def row_finished(self) -> Transfers:
         ends = np.cumsum(self.rows["pv_issues"]) - 1
-        for r, row in enumerate(self.rows):
+        for r in self.attending:
+            row = self.rows[r]
             job, v_lines = self._job(r), int(row["v_lines"])
             if job["v_resident"]:
                 v_lines = int(job["v_lines"]) if self._ends_job(r) else 0
@@ -276,7 +287,8 @@ class _Boundaries:
     def output(self) -> Transfers:
         """Rows of a tile that is not the last are not looked at, as nobody uses them."""
         lanes = self.arch.pv.output_lanes
-        for r, golden in enumerate(self.golden):
+        for r in self.written:
+            golden = self.golden[r]
             numbers, magnitude = golden.result.output, 0
             first_cycle = int(self.time["drained"][r]) - int(self._job(r)["drain"]) + NORMALISE_CYCLES
             ends_tiles = self._source(r)["flags"] & Flag.LAST_TILE
@@ -290,15 +302,16 @@ class _Boundaries:
                 yield first_cycle + i, content
 
     def head_magnitude(self) -> Transfers:
-        for r, golden in enumerate(self.golden):
+        for r in self.attending:
+            golden = self.golden[r]
             if self._source(r)["flags"] & Flag.LAST_TILE and golden.mode is not Mode.LINEAR:
                 magnitude = int(np.abs(golden.result.output).sum())
                 t = self.time["drained"][r] + NORMALISE_CYCLES - 1
                 yield t, {"head": golden.head, "magnitude": magnitude}
 
     def row_written(self) -> Transfers:
-        for r, t in enumerate(self.time["stored"]):
-            yield t, {"retired": int(self._ends_job(r))}
+        for r in self.written:
+            yield self.time["stored"][r], {"retired": int(self._ends_job(r))}
 
 
 def _as_stored(weights: NDArray[np.int64]) -> list[int]:

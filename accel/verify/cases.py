@@ -12,7 +12,9 @@ from accel.lower.plan import WIDTHS, Plan
 from accel.lower.programs import lower_decode, lower_prefill
 from accel.program import Lsb, Program
 from accel.units.engine import EngineUnit
+from accel.units.state import StateUnit
 from accel.verify.mode_cases import decay_directed, linear_directed, random_decay, random_linear
+from accel.verify.state_cases import random_state, state_directed
 from accel.verify.tensors import KINDS, PLANES, scaled, tensors_of
 from sim.recorded import JobTensors
 from workloads.kernels import Mask, SoftmaxAttention
@@ -68,7 +70,10 @@ def random_cases(arch: Arch, count: int, first_seed: int = 0) -> Iterator[Engine
 def random_mode(arch: Arch, seed: int) -> EngineCase:
     """A program of the modes beside softmax, of this seed."""
     rng = np.random.default_rng(seed)
-    program, tensors, about = (random_linear if rng.integers(2) else random_decay)(arch, rng)
+    draws = random_linear if rng.integers(2) else random_decay
+    if np.random.default_rng([seed, 1]).integers(3) == 0 and StateUnit(arch).missing() is None:
+        draws = random_state
+    program, tensors, about = draws(arch, rng)
     return EngineCase(f"{arch.name}-mode-{seed}", arch, program, tensors, about)
 
 
@@ -230,6 +235,6 @@ def directed_cases(arch: Arch) -> list[EngineCase]:
                       steps=2),
             _directed("four queries per key head", arch, prefill(4, 5, kv_heads=1), Plan(**planes, lsb=Lsb.ALWAYS)),
         ]  # fmt: skip
-    for name, program, tensors in (*decay_directed(arch), *linear_directed(arch)):
+    for name, program, tensors in (*decay_directed(arch), *linear_directed(arch), *state_directed(arch)):
         cases.append(EngineCase(name, arch, program, tensors, name))
     return cases

@@ -100,7 +100,7 @@ def expected_counters(work: Work, timing: Timing) -> dict[str, int]:
         "cycles": timing.cycles,
         **{f"{name}_issues": count for name, count in timing.issue_cycles.items()},
         **{f"busy_{name}": count for name, count in timing.busy.items()},
-        "rows": len(work.rows),
+        "rows": len(work.rows) - int(work.rows["silent"].sum()),
         "lsb_rows": int(work.rows["lsb"].sum()),
         "read_accesses": timing.dram["rd"],
         "write_accesses": timing.dram["wr"],

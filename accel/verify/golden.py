@@ -18,8 +18,9 @@ from accel.numerics.attention import AttendedRow, add_importance, attend_row, do
 from accel.numerics.modes import identity_keys, lags, weighted_row
 from accel.numerics.softmax import Int, RowSum, SoftmaxRow, scale_scores, softmax_row
 from accel.numerics.topk import top_k
-from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch
+from accel.program import Flag, Jobs, Lsb, Mode, Opcode, ValueFetch, records_of
 from accel.units.importance import HEAD_SCORE_BITS
+from accel.verify.golden_state import ResidentRows
 
 LSB = {Lsb.NEVER: "never", Lsb.TEST: "test", Lsb.ALWAYS: "always"}
 
@@ -92,6 +93,7 @@ class GoldenMachine:
     states: list[GoldenState] = field(default_factory=list)
     worked: list[int] = field(default_factory=list)
     attended: int = 0
+    resident: ResidentRows = field(default_factory=ResidentRows)
 
     def __post_init__(self) -> None:
         self.heads = list(range(self.arch.max_heads))
@@ -135,9 +137,12 @@ class GoldenMachine:
         if flags & Flag.HALVE:
             self.scores = {token: score >> 1 for token, score in self.scores.items()}
         mode = Mode(int(job["mode"]))
-        if group == 1 and int(job["head"]) not in self.heads and mode is not Mode.LINEAR:
+        if group == 1 and int(job["head"]) not in self.heads and mode not in (Mode.LINEAR, Mode.STATE):
             return np.zeros((int(job["queries"]) if ends else 0, dim), np.int64)
         self.worked.append(self.attended)
+        self.resident.follow(job)
+        if mode is Mode.STATE:
+            return self._recurrent(at, job, t)
         listed = self.keep if flags & Flag.KEEP_LIST else range(1 << 20)
         tokens = np.array(listed[int(job["first_key"]) : int(job["first_key"] + job["keys"])])
         out = []
@@ -185,3 +190,18 @@ class GoldenMachine:
             else:
                 self.carried[name] = (row.softmax.state, row.accumulated)
         return np.array(out, np.int64).reshape(-1, dim)
+
+    def _recurrent(self, at: int, job: np.void, t: Tensors) -> NDArray[np.int64]:
+        """Tokens through a state. Each is as many rows as it has records, the last of which is the one that counts."""
+        none, dim = np.zeros(0, np.int64), int(job["head_dim"])
+        results = self.resident.run(job, t)
+        for result in results:
+            row = GoldenRow(
+                len(self.worked) - 1, at, int(job["head"]), none, t.q[0], t.q[:0], t.q[:0], (0, 0), 1, None, result,
+                Mode.STATE,
+            )  # fmt: skip
+            for _ in range(records_of(job)):
+                self.rows.append(row)
+                self.lsb.append(False)
+                self.kept.append([])
+        return np.array([result.output for result in results], np.int64).reshape(-1, dim)

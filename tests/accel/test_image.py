@@ -32,6 +32,12 @@ def assert_decodes(arch: Arch, jobs: Jobs, tensors: list[JobTensors], memory: Me
     for job, of in zip(jobs[jobs["opcode"] == Opcode.ATTEND], tensors, strict=True):
         dim, tokens = int(job["head_dim"]), len(of.v)
         msb, lsb, value = (int(job[name]) for name in ("msb_bits", "lsb_bits", "value_bits"))
+        if job["mode"] == Mode.STATE:
+            records = [of.k_full, of.v, *([] if of.decays is None else [of.decays]), of.q]
+            found = rows_at(memory, int(job["q_address"]), int(job["q_stride"]), len(of.q) * len(records))
+            for number, words in enumerate(records):
+                np.testing.assert_array_equal(unpack_rows(found[number :: len(records)], dim, 12) & 4095, words & 4095)
+            continue
         q = rows_at(memory, int(job["q_address"]), int(job["q_stride"]), len(of.q))
         np.testing.assert_array_equal(unpack_rows(q, dim, 12), of.q)
         v = rows_at(memory, int(job["v_address"]), row_stride_bytes(dim, value, atom), tokens)
@@ -153,3 +159,12 @@ def test_a_memory_comes_back_from_its_file(tmp_path: Path) -> None:
     assert memory.read(1 << 40, 1) == b"\0"
     Memory().save(tmp_path / "empty.npz")
     assert Memory.load(tmp_path / "empty.npz").read(0, 8) == bytes(8)
+
+
+def test_records_of_tokens_that_are_missing() -> None:
+    words = np.zeros((2, 16), np.int16)
+    flags = Flag.FIRST_TILE | Flag.LAST_TILE | Flag.RESTART | Flag.DECAY_WORDS
+    jobs = jobs_of([job(mode=Mode.STATE, flags=flags, keys=16)])
+    memory_image(TINY, jobs, [JobTensors(words, words, words, words, words)])
+    with pytest.raises(UserError, match=r"attend job 0: 4 tensors of .2, 16. are due"):
+        memory_image(TINY, jobs, [JobTensors(words, words, words, words)])

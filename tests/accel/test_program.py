@@ -16,6 +16,7 @@ GOOD = {
 SPATTEN = load_arch("spatten")
 BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
 DECAY = GOOD | {"mode": Mode.DECAY, "flags": BOTH | Flag.CAUSAL, "first_visible": 1}
+STATE = GOOD | {"mode": Mode.STATE, "flags": BOTH | Flag.RESTART, "group": 1, "keys": 64}
 LINEAR = GOOD | {"mode": Mode.LINEAR}
 
 
@@ -97,7 +98,7 @@ def test_a_job_the_machine_cannot_execute_is_refused(change: dict[str, int], mes
         assert "job 1" in str(error.value)
 
 
-@pytest.mark.parametrize("good", [DECAY, LINEAR], ids=["decay", "linear"])
+@pytest.mark.parametrize("good", [DECAY, LINEAR, STATE], ids=["decay", "linear", "state"])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -111,7 +112,7 @@ def test_a_job_the_machine_cannot_execute_is_refused(change: dict[str, int], mes
     ],
 )
 def test_what_no_mode_beside_softmax_can_do(good: dict, change: dict, message: str) -> None:
-    Program(jobs_of([good | {"keep_values": 4}])).check(SPATTEN)
+    Program(jobs_of([good | {"keep_values": 64}])).check(SPATTEN)
     with pytest.raises(UserError, match=message):
         Program(jobs_of([good | change])).check(SPATTEN)
 
@@ -119,7 +120,7 @@ def test_what_no_mode_beside_softmax_can_do(good: dict, change: dict, message: s
 @pytest.mark.parametrize(
     ("job", "message"),
     [
-        (GOOD | {"mode": 3}, "mode = 3: must be 0 to 2"),
+        (GOOD | {"mode": 4}, "mode = 4: must be 0 to 3"),
         (DECAY | {"flags": BOTH}, "decay is causal"),
         (DECAY | {"decay": 1 << 24}, "decay = 16777216: at most 16777215"),
         (DECAY | {"first_visible": 65534}, "lags are at most 65535"),
@@ -127,6 +128,19 @@ def test_what_no_mode_beside_softmax_can_do(good: dict, change: dict, message: s
         (LINEAR | {"flags": BOTH | Flag.KEEP_LIST}, "no keep list"),
         (LINEAR | {"fused": Fused.FIRST}, "no keys to fuse"),
         (LINEAR | {"keys": 65}, "at most head_dim"),
+        (STATE | {"keys": 72}, "at most head_dim"),
+        (STATE | {"keys": 12}, "keys = 12: must be a multiple of 8"),
+        (STATE | {"first_key": 4}, "first_key = 4: must be a multiple of 8"),
+        (STATE | {"flags": BOTH | Flag.CAUSAL, "first_visible": 4}, "state has no mask"),
+        (STATE | {"flags": Flag.FIRST_TILE}, "state has no tiles"),
+        (STATE | {"group": 2}, "group = 2: 1 in mode state"),
+        (STATE | {"side": 1}, "state has no pairs"),
+        (STATE | {"queries": 1 << 22}, "fewer than 2\\^22 tokens"),
+        (STATE | {"score_shift": 16}, "score_shift = 16: at most 15"),
+        (STATE | {"decay": 1 << 24}, "decay = 16777216: at most 16777215"),
+        (STATE | {"flags": BOTH}, "0 rows of states have been begun"),
+        (STATE | {"first_key": 8}, "0 rows of states have been begun"),
+        (STATE | {"first_key": 1024, "keys": 32}, "states of 64 columns have 1024 rows in all"),
     ],
 )
 def test_what_one_mode_cannot_do(job: dict, message: str) -> None:

@@ -20,6 +20,7 @@ from accel.verify.compare import compare, predict
 from accel.verify.engine import Case, EngineRun, Mode, run_engine
 from accel.verify.harness import missing_tools
 from accel.verify.session import Report, verify
+from accel.verify.state_cases import state_program
 from accel.verify.transfers import compare_transfers
 from rtl.verilog import engine_verilog
 from tests.equivalence.harness import BUILDS
@@ -136,7 +137,12 @@ def illegal() -> list[tuple[ErrorCode, int, bytes]]:
         return code, job, damaged(program, job, **fields)
 
     flags = int(program.jobs["flags"][job])
+    states, _ = state_program(TINY, 1, 8, 8, 2)
     return [
+        (ErrorCode.MODE, 0, damaged(states, keys=12)),
+        (ErrorCode.KEYS, 0, damaged(states, first_key=1 << 10)),
+        (ErrorCode.TILE_ORDER, 0, damaged(states, flags=Flag.FIRST_TILE | Flag.LAST_TILE)),
+        (ErrorCode.TILE_ORDER, 0, damaged(states, first_key=8)),
         (ErrorCode.MAGIC, 0, b"SPAM" + code[4:]),
         (ErrorCode.VERSION, 0, code[:4] + b"\x02" + code[5:]),
         (ErrorCode.JOB_SIZE, 0, code[:6] + b"\x40" + code[7:]),

@@ -16,6 +16,7 @@ from accel.units.sequencer import SequencerUnit
 
 Item = dict[str, int]
 COUNT_TOP = (1 << 17) - 1
+BOTH = Flag.FIRST_TILE | Flag.LAST_TILE
 
 
 def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
@@ -68,9 +69,15 @@ def random_attend(rng: np.random.Generator, arch: Arch, **fixed: int) -> Item:
         item |= fixed
     if item["mode"] == Mode.LINEAR:
         item |= {"flags": item["flags"] & ~(Flag.CAUSAL | Flag.KEEP_LIST), "fused": Fused.SINGLE} | fixed
+    if item["mode"] == Mode.STATE:
+        item |= {"flags": BOTH | Flag.RESTART | int(rng.choice([0, Flag.DECAY_WORDS])), "fused": Fused.SINGLE} | fixed
+        item |= {"group": 1, "side": Side.ALONE, "first_key": 0, "score_shift": int(rng.integers(1, 16))} | fixed
+        item["queries"] = min(item["queries"], (1 << 22) - 1)
+        item |= fixed
     most = limits.most_keys(arch.padded_head_dim(item["head_dim"]), item["fused"] != Fused.SINGLE)
-    most = min(most, item["head_dim"]) if item["mode"] == Mode.LINEAR else most
-    item.setdefault("keys", int(rng.choice([1, 2, most // 2 + 1, most])))
+    most = min(most, item["head_dim"]) if item["mode"] in (Mode.LINEAR, Mode.STATE) else most
+    counts = [8, most // 8 * 8] if item["mode"] == Mode.STATE else [1, 2, most // 2 + 1, most]
+    item.setdefault("keys", int(rng.choice(counts)))
     return item
 
 
@@ -98,8 +105,12 @@ def expected(arch: Arch, item: Item) -> tuple[Item, Item]:
         "accumulate": int(bool(flags & Flag.ACCUMULATE)),
         "list": int(bool(flags & Flag.KEEP_LIST)),
         "second": int(item["fused"] == Fused.SECOND),
-        "fetches_k": int(item["fused"] != Fused.SECOND and item["mode"] != Mode.LINEAR),
-        "decay": item["decay"] if item["mode"] == Mode.DECAY else 0,
+        "fetches_k": int(item["fused"] != Fused.SECOND and item["mode"] not in (Mode.LINEAR, Mode.STATE)),
+        "decay": item["decay"] if item["mode"] in (Mode.DECAY, Mode.STATE) else 0,
+        "state": int(item["mode"] == Mode.STATE),
+        "records": rows * ((4 if flags & Flag.DECAY_WORDS else 3) if item["mode"] == Mode.STATE else 1),
+        "fresh": int(bool(flags & Flag.RESTART)),
+        "decay_words": int(bool(flags & Flag.DECAY_WORDS)),
         "side": int(item["side"] == Side.SECOND if not fused else item["fused"] == Fused.SECOND),
         "first_tile": int(bool(flags & Flag.FIRST_TILE)),
         "last_tile": int(bool(flags & Flag.LAST_TILE)),
@@ -155,7 +166,7 @@ def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
     refuse(ErrorCode.HEAD_DIM, not good_dim)
     if good_dim:
         most = SequencerUnit.of(arch).most_keys(arch.padded_head_dim(j["head_dim"]), j["fused"] != Fused.SINGLE)
-        refuse(ErrorCode.KEYS, j["keys"] > most)
+        refuse(ErrorCode.KEYS, j["keys"] > most, j["mode"] == Mode.STATE and j["first_key"] + j["keys"] > most)
     refuse(ErrorCode.KEYS, j["keys"] == 0, j["first_key"] + j["keys"] > 65536)
     refuse(ErrorCode.ROWS, not 0 < j["queries"] * j["group"] < 1 << 24)
     refuse(ErrorCode.HEADS, (j["head"] + 1) * j["group"] > arch.max_heads)
@@ -173,16 +184,18 @@ def static_errors(arch: Arch, item: Item) -> set[ErrorCode]:
         causal = bool(j["flags"] & Flag.CAUSAL)
         visible = min(j["keys"], last_visible) if causal else j["keys"]
         dropping = visible > 0 and values_kept(visible, j["keep_values"], j["keep_ratio"]) != visible
-        never = [j["mode"] > 2, j["lsb"] != Lsb.NEVER, bool(j["flags"] & Flag.ACCUMULATE), dropping]
+        never = [j["mode"] > 3, j["lsb"] != Lsb.NEVER, bool(j["flags"] & Flag.ACCUMULATE), dropping]
         never += [j["value_fetch"] == ValueFetch.SELECTED, j["output_mantissa"] >= 1 << 17, j["output_shift"] > 43]
         if j["mode"] == Mode.DECAY:
             never += [not causal, j["decay"] >= 1 << 24, last_visible > 1 << 16]
-        if j["mode"] == Mode.LINEAR:
+        if j["mode"] == Mode.STATE:
+            never += [j["flags"] & BOTH != BOTH, j["group"] != 1, j["side"] != Side.ALONE, j["queries"] >= 1 << 22]
+            never += [j["keys"] % 8 != 0, j["first_key"] % 8 != 0, j["score_shift"] > 15, j["decay"] >= 1 << 24]
+        if j["mode"] in (Mode.LINEAR, Mode.STATE):
             never += [causal, bool(j["flags"] & Flag.KEEP_LIST), j["fused"] != Fused.SINGLE, j["keys"] > j["head_dim"]]
         refuse(ErrorCode.MODE, *never)
-    both = Flag.FIRST_TILE | Flag.LAST_TILE
     names = ["q_address", "k_msb_address", "v_address", "output_address"] + ["k_lsb_address"] * (j["lsb"] != Lsb.NEVER)
-    names += ["partial_address"] * ((j["flags"] & both) != both)
+    names += ["partial_address"] * ((j["flags"] & BOTH) != BOTH)
     refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 48 for name in names))
     refuse(ErrorCode.ADDRESS, *(j[name] % atom or j[name] >= 1 << 16 for name in ("q_stride", "output_stride")))
     return wrong

@@ -142,7 +142,7 @@ class Bench:
                 job = ctx.get(dut.dispatch.payload)
                 self.dispatches.append((t, job, bool(ctx.get(dut.format_change))))
                 for _ in range(job.rows):
-                    for name, delay in (("added", 8), ("written", 14)):
+                    for name, delay in (("added", 8), ("written", 14))[job.state :]:  # tokens add nothing to scores
                         last[name] = max(last[name], t) + self._pause(delay)
                         events.setdefault(last[name], []).append((name, None))
                 last["retired"] = max(last["retired"], last["written"], last["added"]) + 1

@@ -62,7 +62,7 @@ def test_legal_jobs(name: str) -> None:
         job, form = expected(arch, item)
         assert {field: got.job[field] for field in job} == job, item
         assert {field: got.format[field] for field in form} == form, item
-        alone = item["group"] == 1 and item["mode"] != Mode.LINEAR
+        alone = item["group"] == 1 and item["mode"] not in (Mode.LINEAR, Mode.STATE)
         assert (got.opcode, got.fused, got.alone) == (item["opcode"], item["fused"], alone)
         assert (got.halve, got.end) == (bool(item["flags"] & Flag.HALVE), item["first_key"] + item["keys"])
         Program(jobs_of([item])).check(arch)
@@ -150,17 +150,17 @@ FAULTS: list[tuple[ErrorCode, Item]] = [
     (ErrorCode.ADDRESS, {"k_lsb_address": 8, "lsb": 1, "msb_bits": 8, "lsb_bits": 4}),
     (ErrorCode.ADDRESS, {"q_stride": 1 << 16}),
     (ErrorCode.ADDRESS, {"output_stride": 24}),
-    (ErrorCode.MODE, {"mode": 3}),
+    (ErrorCode.MODE, {"mode": 4}),
     (ErrorCode.MODE, {"mode": 255}),
     *(
         (ErrorCode.MODE, {"mode": mode} | change)
-        for mode in (Mode.DECAY, Mode.LINEAR)
+        for mode in (Mode.DECAY, Mode.LINEAR, Mode.STATE)
         for change in (
             {"lsb": 1, "msb_bits": 8, "lsb_bits": 4},
             {"flags": BOTH | Flag.ACCUMULATE | (Flag.CAUSAL if mode is Mode.DECAY else 0)},
             {"value_fetch": 1},
-            {"keep_values": 2, "first_visible": 3},
-            {"keep_ratio": 65535, "first_visible": 3},
+            {"keep_values": 2, "keys": 8, "first_visible": 3},
+            {"keep_ratio": 65535, "keys": 8, "first_visible": 3},
             {"output_mantissa": 1 << 17},
             {"output_shift": 44},
         )
@@ -173,6 +173,24 @@ FAULTS: list[tuple[ErrorCode, Item]] = [
     (ErrorCode.MODE, {"mode": Mode.LINEAR, "flags": BOTH | Flag.KEEP_LIST}),
     (ErrorCode.MODE, {"mode": Mode.LINEAR, "fused": Fused.SECOND}),
     (ErrorCode.MODE, {"mode": Mode.LINEAR, "head_dim": 8, "keys": 9}),
+    *(
+        (ErrorCode.MODE, {"mode": Mode.STATE, "head_dim": 16, "keys": 8} | change)
+        for change in (
+            {"keys": 24},
+            {"keys": 12},
+            {"first_key": 4},
+            {"flags": Flag.FIRST_TILE},
+            {"flags": BOTH | Flag.CAUSAL, "first_visible": 1},
+            {"flags": BOTH | Flag.KEEP_LIST},
+            {"group": 2},
+            {"side": 1},
+            {"fused": 1},
+            {"queries": 1 << 22},
+            {"score_shift": 16},
+            {"decay": 1 << 24},
+        )
+    ),
+    (ErrorCode.KEYS, {"mode": Mode.STATE, "head_dim": 32, "keys": 32, "first_key": 40}),
 ]
 FINE: list[Item] = [
     {"k_lsb_address": 8, "lsb": 0},
@@ -183,6 +201,7 @@ FINE: list[Item] = [
     {"mode": Mode.DECAY, "decay": (1 << 24) - 1, "keep_values": 3},
     {"mode": Mode.DECAY, "first_visible": 65534, "queries": 3},
     {"mode": Mode.LINEAR, "head_dim": 8, "keys": 8, "first_visible": 0},
+    {"mode": Mode.STATE, "head_dim": 32, "keys": 32, "first_key": 32, "first_visible": 0, "queries": (1 << 22) - 1},
     {"decay": 1 << 31, "output_mantissa": 1 << 31, "output_shift": 255},
 ]
 

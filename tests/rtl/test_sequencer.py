@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("amaranth", reason="RTL: pip install 'accel-codesign[rtl]'")
 
 from accel.lower.partials import transit
-from accel.program import Flag, Fused, Opcode, Program, Side, jobs_of
+from accel.program import Flag, Fused, Mode, Opcode, Program, Side, jobs_of
 from accel.registers import ErrorCode
 from accel.units.sequencer import StateOperation
 from tests.rtl.job_model import Item, random_attend
@@ -125,6 +125,12 @@ def pair(**second: int) -> list[Item]:
     return [first, first | {"head": 1, "fused": int(Fused.SECOND), "side": int(Side.SECOND)} | second]
 
 
+def state(**fixed: int) -> Item:
+    """A state of 8 rows that begins."""
+    few = {"flags": BOTH | Flag.RESTART, "head_dim": 16, "keys": 8, "value_bits": 12, "msb_bits": 12, "lsb_bits": 0}
+    return job(**(few | {"mode": Mode.STATE, "queries": 2} | fixed))
+
+
 PRUNE_HEAD_0: Item = {"opcode": int(Opcode.PRUNE_HEADS), "keep_values": 3, "flags": int(Flag.RESTART)}
 PRUNE_TO_HEAD_2: Item = PRUNE_HEAD_0 | {"keep_values": 1}
 PRUNE_TOKENS: Item = {"opcode": int(Opcode.PRUNE_TOKENS), "keep_values": 4}
@@ -159,6 +165,11 @@ FAULTS: dict[str, tuple[list[Item], ErrorCode, int]] = {
         ErrorCode.TILE_ORDER,
         3,
     ),
+    "state that nobody began": ([state(flags=BOTH)], ErrorCode.TILE_ORDER, 0),
+    "more of a state than was begun": ([state(), state(flags=BOTH, keys=16)], ErrorCode.TILE_ORDER, 1),
+    "gap between states": ([state(), state(first_key=16)], ErrorCode.TILE_ORDER, 1),
+    "state of another format": ([state(), state(flags=BOTH, head_dim=24)], ErrorCode.TILE_ORDER, 1),
+    "state ended by attention": ([state(), job(keys=1), state(flags=BOTH)], ErrorCode.TILE_ORDER, 2),
     "second without first": ([RESTART, pair()[1]], ErrorCode.FUSED, 1),
     "first without second": ([RESTART, pair()[0], job()], ErrorCode.FUSED, 2),
     "first, then the end": ([RESTART, pair()[0]], ErrorCode.FUSED, 2),
@@ -203,6 +214,15 @@ def test_what_is_no_fault(items: list[Item]) -> None:
     rules = Rules(TINY, items, play(items))
     rules.check()
     assert rules.error is None
+
+
+def test_states_go_on_where_they_were_begun() -> None:
+    """Also behind an operation, which has only their writes to wait for, and whatever tokens and heads are alive."""
+    more = [state(first_key=8, keys=16), state(flags=BOTH, keys=16), state(), RESTART | {"keys": 1}, PRUNE_HEAD_0]
+    bench = play([state(), *more, state(flags=BOTH, keys=16), state(flags=BOTH, first_key=8, keys=16)])
+    assert bench.done is not None
+    assert bench.done[1] == ErrorCode.NONE
+    assert [change for _, _, change in bench.dispatches] == [True] + [False] * 5
 
 
 def test_which_tiles_go_through_memory() -> None:

@@ -28,6 +28,7 @@ from sim.fetcher import Fetcher
 from sim.products import normalise_rows
 from sim.qk import Qk
 from sim.recorded import Int, JobTensors, Recorded
+from sim.timing import timing_kernel
 from sim.work import Record, Times, integers
 
 _START, _SLOPE = exponent_table()
@@ -157,7 +158,7 @@ def new_state() -> np.ndarray:
     return np.zeros(1, STATE)
 
 
-@njit(cache=True)
+@timing_kernel
 def run_tokens(
     state: np.ndarray, f: Fetcher, q: Qk, normalise: np.ndarray, pv: np.ndarray, m: Record, jobs: np.ndarray,
     rows: np.ndarray, times: Times, dispatched: int, t: int,

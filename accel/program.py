@@ -258,19 +258,15 @@ def _refuse_state(arch: Arch, jobs: Jobs, of: NDArray[np.bool_], refuse: Refuse)
         rows = unit.rows(int(dim))
         beyond = of & (jobs["head_dim"] == dim) & (jobs["first_key"].astype(np.int64) + jobs["keys"] > rows)
         refuse(beyond, "first_key", f"states of {dim} columns have {rows} rows in all")
-    fresh = of & ((jobs["flags"] & Flag.RESTART) != 0)
-    begun, before = 0, None
+    not_begun, begun, before = np.zeros(len(jobs), bool), 0, None
     for at in np.flatnonzero(jobs["opcode"] == Opcode.ATTEND).tolist():
         form = tuple(int(jobs[name][at]) for name in FORMAT)
         begun, before = (begun if form == before else 0), form
-        if not of[at]:
-            continue
-        first = int(jobs["first_key"][at])
-        end = first + int(jobs["keys"][at])
-        one = np.arange(len(jobs)) == at
-        refuse(one if (first if fresh[at] else end) > begun else one & False, "first_key",
-               f"{begun} rows of states have been begun by the jobs of this format before")  # fmt: skip
-        begun = max(begun, end)
+        if of[at]:
+            first, end = int(jobs["first_key"][at]), int(jobs["first_key"][at]) + int(jobs["keys"][at])
+            not_begun[at] = (first if jobs["flags"][at] & Flag.RESTART else end) > begun
+            begun = max(begun, end)
+    refuse(not_begun, "first_key", "no job of this format just before has begun this state, or the one below it")
 
 
 def records_of(jobs: Any) -> Any:

@@ -138,8 +138,8 @@ def test_what_no_mode_beside_softmax_can_do(good: dict, change: dict, message: s
         (STATE | {"queries": 1 << 22}, "fewer than 2\\^22 tokens"),
         (STATE | {"score_shift": 16}, "score_shift = 16: at most 15"),
         (STATE | {"decay": 1 << 24}, "decay = 16777216: at most 16777215"),
-        (STATE | {"flags": BOTH}, "0 rows of states have been begun"),
-        (STATE | {"first_key": 8}, "0 rows of states have been begun"),
+        (STATE | {"flags": BOTH}, "first_key = 0: no job of this format just before has begun this state"),
+        (STATE | {"first_key": 8}, "first_key = 8: no job of this format just before has begun this state"),
         (STATE | {"first_key": 1024, "keys": 32}, "states of 64 columns have 1024 rows in all"),
     ],
 )

@@ -15,10 +15,11 @@ from accel.numerics.topk import top_k
 from sim.topk_schedule import Row, Transfer, schedule
 from tests.equivalence.harness import missing_tools, repeat_command
 from tests.equivalence.rtl_view import RtlView, netlist
-from tests.equivalence.topk_cases import SMALL, Case, cases
+from tests.equivalence.topk_cases import OTHER_ENGINES, SMALL, Case, cases
 from tests.equivalence.topk_rtl import as_transfers, rtl_run
 
-CASES = list(cases(os.environ.get("EQUIVALENCE") == "large"))
+LARGE = os.environ.get("EQUIVALENCE") == "large"
+CASES = list(cases(LARGE))
 Kept = list[tuple[int, int]]  # (position, value) of one row
 
 
@@ -110,5 +111,5 @@ class TestRtl(RtlView, Contract):
 class TestNetlist(TestRtl):
     """The same, on the gates that Yosys makes of the Verilog."""
 
-    cases: ClassVar = [case for case in CASES if case.unit == SMALL]
+    cases: ClassVar = [case for case in CASES if case.unit in (SMALL, *(OTHER_ENGINES if LARGE else ()))]
     writer = staticmethod(netlist)

@@ -12,11 +12,14 @@ from sim.topk_schedule import Row, Stalls
 #: Small instances wrap around and meet every edge within a few rows; the others have the shapes of real ones.
 SMALL = TopKUnit(lanes=4, value_bits=6, max_n=32)
 PUBLISHED = TopKUnit(lanes=16, value_bits=12, max_n=256)
+OTHER_ENGINES = [
+    TopKUnit(lanes=4, value_bits=8, max_n=32, engine="histogram"),  # two digits, the lower one of two bits
+    TopKUnit(lanes=4, value_bits=6, max_n=32, engine="sorter"),
+]
 UNITS = [
     SMALL,
     PUBLISHED,
-    TopKUnit(lanes=4, value_bits=8, max_n=32, engine="histogram"),  # two digits, the lower one of two bits
-    TopKUnit(lanes=4, value_bits=6, max_n=32, engine="sorter"),
+    *OTHER_ENGINES,
     TopKUnit(lanes=8, value_bits=12, max_n=100, engine="sorter"),
 ]
 MORE_UNITS = [

@@ -68,7 +68,7 @@ def _run(
         if x.busy[1] > 0:
             return_data(x, dram, pending, ready, t, tick, machine_.window, machine_.return_cycles, times.given)
         qk_issue(q, f, machine_, ksets, jobs, rows, times, jobs_seen.dispatched, out.finished, t)
-        run_tokens(state, f, q, normalise, pv, m, jobs, rows, times, jobs_seen.dispatched, t)
+        run_tokens(state, f, q, normalise, pv, machine_, jobs, rows, times, jobs_seen.dispatched, t)
         decide(q, f, ksets, jobs, rows, time, t)
         second_pass(normalise, q, machine_, rows, time, t)
         pv_issue(pv, f, normalise, machine_, jobs, rows, times, t)

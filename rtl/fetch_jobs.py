@@ -265,7 +265,7 @@ class FetchJobs(wiring.Component):
         # so that is as many rows back as the last unfinished tile has; and each slot holds those of one row.
         under_way = Signal(range(slots + unit.arch.rows_in_flight + OUTPUT_ROWS + SETTLING_ROWS + 1))
         ahead, sums_room = Signal(range(slots + 1)), Signal(range(slots + 1))
-        m.d.sync += under_way.eq(under_way + taken - self.row_settled)
+        m.d.sync += under_way.eq(under_way + Mux(job.state, 0, taken) + self.row_started - self.row_settled)
         with m.If(cursor.done & ~job.last_tile):
             m.d.sync += ahead.eq(Mux(job.rows < slots, job.rows, slots))
         m.d.comb += [

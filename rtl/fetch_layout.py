@@ -73,6 +73,7 @@ def input_members(unit: EngineUnit) -> dict[str, wiring.Member]:
         "v_row": In(stream.Signature(v_row_layout(unit), always_ready=True)),
         "query_release": In(1),
         "row_settled": In(1),
+        "row_started": In(1),
         "k_release": In(stream.Signature(lines, always_ready=True)),
         "v_release": In(stream.Signature(lines, always_ready=True)),
     }

@@ -161,7 +161,8 @@ class Fetcher(wiring.Component):
     lsb_request : In(stream of lsb_request_layout, always ready). A row that needs its LSB plane.
     v_row : In(stream of v_row_layout, always ready). A row of a v_selected job whose kept tokens can be read, in order.
     query_release : In(1). A query slot is free. row_settled : In(1). The oldest row is in memory, if it leaves anything
-        there. k_release, v_release : In(stream of release_layout, always ready).
+        there. row_started : In(1). A row of mode STATE begins, of records that are no rows.
+    k_release, v_release : In(stream of release_layout, always ready).
         Lines that are free. All count from the next cycle on.
     level : In(address_fifo_depth + 1).array(lanes). Entries of each lane's address FIFO, a register there.
     push : Out(stream of address_layout, always ready).array(lanes). The address that a lane generates.

@@ -35,6 +35,7 @@ def connect_states(m: Module, engine: "Engine") -> None:
         pv.record_taken.eq(states.record_taken),
         states.room.eq(pv.room),
         pv.row_started.eq(states.row_started),
+        engine.fetcher.row_started.eq(states.row_started),
         engine.qk.only_products.eq(recurrent),
         states.products.eq(engine.qk.products),
         states.k_words.eq(engine.k_memory.data),

@@ -223,7 +223,9 @@ def unroll(arch: Arch, recorded: Recorded) -> Work:
     rows["p_address"], rows["p_atoms"] = partial_address, np.where(takes, partial_stride // atom, 0)
     rows["alone"] = ((of["flags"] & Flag.FIRST_TILE) == 0) & ~takes
     # Rows go on in the order in which the tile before left them; and there is room for the sums of so many rows.
-    rows["after"] = np.where(takes, np.arange(len(rows)) - np.minimum(rows_before, arch.fetcher.query_slots), -1)
+    number, leaving = np.cumsum(rows["silent"] == 0) - 1, np.flatnonzero(rows["silent"] == 0)
+    before = np.maximum(number - np.minimum(rows_before, arch.fetcher.query_slots), 0)
+    rows["after"] = np.where(takes, leaving[before], -1)
     rows["q_pending"] = pending.take(np.ones_like(visible), np.ones_like(visible), rows["q_atoms"] + rows["p_atoms"])
     rows["lsb_pending"][again] = pending.take(np.ones_like(again), np.ones_like(again), lsb_accesses)
     output_rank = rank // records_each[row_job]

@@ -92,6 +92,7 @@ def state_directed(arch: Arch) -> list[tuple[str, Program, list[JobTensors]]]:
     once = state_program(arch, 2, 16, 16, 4, base=1 << 32)
     cases |= {
         "between attention and retention": joined(softmax, once, retention, once, softmax),
+        "between tiles": _between(arch, once),
         "begun again": joined(once, (new_tokens(), []), (restarted(once[0]), once[1])),
     }
     return [(f"state, {name}", program, tensors) for name, (program, tensors) in cases.items()]
@@ -113,6 +114,14 @@ def random_state(arch: Arch, rng: np.random.Generator) -> tuple[Program, list[Jo
         seed=int(rng.integers(1 << 31)), tokens_per_job=per_job, output=float(rng.choice(OUTPUT_SCALES)),
     )  # fmt: skip
     return program, tensors, f"state, {kind}, {heads} of {key_dim} x {value_dim}, {tokens} tokens, decay {decay}"
+
+
+def _between(arch: Arch, states: Case) -> Case:
+    """Tiles of several rows, whose sums lie in memory meanwhile."""
+    wide, tile = arch.max_head_dim, arch.tile_keys(arch.max_head_dim)
+    tiles = decay_program(arch, 1, tile + 7, wide, (0.98,), queries=3)
+    tensors = tensors_of(tiles.jobs, 1, "normal", tile + 7)
+    return joined((Program(tiles.jobs[:2]), tensors[:1]), states, (Program(tiles.jobs[2:]), tensors[1:]))
 
 
 def new_tokens() -> Program:

@@ -130,8 +130,9 @@ def test_bad_input_is_one_line(
 def test_an_interrupt_leaves_whole_rows_and_no_processes(tmp_path: Path, wait_s: float) -> None:
     command = [sys.executable, "-m", "accel.cli", "bench", "gpt2-small", "-o", str(tmp_path)]
     started = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored where tests run behind nohup
+    )  # fmt: skip
     for _ in range(200):
         if (tmp_path / "rows").is_dir():
             break

@@ -107,7 +107,7 @@ def test_every_line_prints_its_own_product_and_a_source():
 
 
 @given(st.dictionaries(st.sampled_from(PAID), st.integers(0, 10**12)), st.integers(0, 10**9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_parts_add_up_and_counts_add_up(chosen, cycles):
     """Energy is linear: the total is the sum of parts, and of the energies of the counts taken one by one."""
     together = counts(**{name.replace(".", "__"): value for name, value in chosen.items()})

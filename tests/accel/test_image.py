@@ -56,7 +56,7 @@ def assert_decodes(arch: Arch, jobs: Jobs, tensors: list[JobTensors], memory: Me
             np.testing.assert_array_equal(full >> 2 if msb + lsb > 12 else full << (12 - msb - lsb), of.k_full)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(archs()), st.integers(0, 1 << 30))
 def test_random_programs_decode(arch: str, seed: int) -> None:
     case = random_case(load_arch(arch), seed)

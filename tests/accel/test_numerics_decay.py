@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.errors import UserError
@@ -72,7 +72,6 @@ def test_weights_that_are_too_large_are_limited_and_counted() -> None:
 
 
 @given(st.integers(1, 60), st.integers(0, 59), exponents)
-@settings(deadline=None)
 def test_a_row_cut_into_tiles_has_the_same_sum(n: int, cut: int, d: int) -> None:
     rng = np.random.default_rng(n)
     q, k, v = (rng.integers(-2047, 2048, (n, 8)) for _ in range(3))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.errors import UserError
@@ -24,7 +24,6 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @given(seeds, st.integers(1, 300), st.integers(1, 128))
-@settings(deadline=None)
 def test_tiles_along_the_reduction_change_no_bit(seed: int, rows: int, tile: int) -> None:
     rng = np.random.default_rng(seed)
     x, W = rng.integers(-2048, 2048, (2, rows)), rng.integers(-2048, 2048, (rows, 3))
@@ -60,7 +59,6 @@ def test_linear_is_float64_to_the_stated_error(bits: int, limit: float) -> None:
 
 # ---- MSB-first weights -----------------------------------------------------------------------------------------------
 @given(seeds, st.sampled_from(sorted(ACTIVATIONS)), st.sampled_from([p for p in PLANES if sum(p) <= 12]), st.data())
-@settings(deadline=None)
 def test_no_activation_moves_by_more_than_the_tolerance(
     seed: int, name: str, planes: tuple[int, int], data: st.DataObject
 ) -> None:

@@ -24,7 +24,7 @@ def test_scans_are_float64_to_the_stated_error(case: modes_error.Case) -> None:
 
 
 @given(seeds, st.sampled_from(["shift", "factor"]))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_one_input_fades_by_its_decays(seed: int, form: scan.Form) -> None:
     rng = np.random.default_rng(seed)
     tokens = 12
@@ -64,7 +64,7 @@ def test_the_float64_wkv_is_its_definition(both: bool) -> None:
 
 
 @given(seeds, st.integers(0, LARGEST_DECAY))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_wkv_is_a_mean_of_values(seed: int, d: int) -> None:
     """However large the keys, what comes out lies between the smallest and the largest value."""
     rng = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def test_indrnn_counts_what_saturates() -> None:
 
 
 @given(seeds, st.integers(1, 20), st.integers(1, 30))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_tally_is_exact(seed: int, taps: int, tokens: int) -> None:
     rng = np.random.default_rng(seed)
     x, w = rng.integers(-2047, 2048, (tokens, 2)), rng.integers(-2047, 2048, taps)

@@ -35,7 +35,6 @@ def row_by_hand(ks: list[int], vs: list[int], ds: list[int], shift: int) -> tupl
 
 
 @given(seeds, st.integers(1, 12), st.integers(0, 15))
-@settings(deadline=None)
 def test_states_follow_the_rule_to_the_bit(seed: int, tokens: int, shift: int) -> None:
     rng = np.random.default_rng(seed)
     k, v = words_of(rng, tokens, 3), words_of(rng, tokens, 2)
@@ -48,7 +47,7 @@ def test_states_follow_the_rule_to_the_bit(seed: int, tokens: int, shift: int) -
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_token_is_read_back_with_the_decay_of_its_age(seed: int) -> None:
     """Slow decays never touch the state, so one token comes back exact to its own rounding, however old."""
     rng = np.random.default_rng(seed)
@@ -88,7 +87,7 @@ def test_saturation_is_limited_and_counted() -> None:
 
 
 @given(seeds, st.integers(1, 40))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_shift_from_bounds_or_data_never_saturates(seed: int, tokens: int) -> None:
     rng = np.random.default_rng(seed)
     k, v = words_of(rng, tokens, 4), words_of(rng, tokens, 4)
@@ -115,7 +114,7 @@ def test_three_forms_agree_within_the_stated_error(g: float) -> None:
 
 
 @given(seeds, st.integers(1, 30), st.integers(1, 16))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_chunks_leave_the_state_of_the_recurrent_form(seed: int, tokens: int, chunk: int) -> None:
     rng = np.random.default_rng(seed)
     q, k, v = (words_of(rng, tokens, 4) for _ in range(3))
@@ -191,7 +190,7 @@ def test_level_states_are_float64_to_the_stated_error(g: float, tokens: int) -> 
 
 
 @given(seeds, st.integers(1, 50))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_no_word_of_a_level_state_overflows_and_weights_fit(seed: int, tokens: int) -> None:
     rng = np.random.default_rng(seed)
     kappa = rng.integers(-(1 << 21), 1 << 21, (tokens, 2)) >> int(rng.integers(0, 20))
@@ -210,7 +209,7 @@ def test_no_word_of_a_level_state_overflows_and_weights_fit(seed: int, tokens: i
 
 
 @given(seeds, st.integers(-50, 50))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_whole_shift_of_all_keys_changes_nothing(seed: int, by: int) -> None:
     rng = np.random.default_rng(seed)
     q, v, kappa = words_of(rng, 9, 3), words_of(rng, 9, 2), rng.integers(-20000, 20000, (9, 3))

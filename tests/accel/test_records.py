@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -24,7 +24,6 @@ def bits_of(record: np.ndarray, first: int, count: int) -> int:
     return int.from_bytes(record.tobytes(), "little") >> first & ((1 << count) - 1)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(WIDTHS), shapes, st.data())
 def test_rows_round_trip_and_every_bit_is_in_its_place(bits: int, shape: tuple[int, int], data: st.DataObject) -> None:
     values = data.draw(integers(bits, shape))
@@ -43,7 +42,6 @@ def test_rows_round_trip_and_every_bit_is_in_its_place(bits: int, shape: tuple[i
         assert bits_of(records[0], bits // 4 * nibble_unit_bits + 2 * i, 2) == stored & 3
 
 
-@settings(deadline=None)
 @given(st.sampled_from(WIDTHS), shapes, st.data())
 def test_pairs_round_trip_and_each_side_is_where_the_fetcher_looks(
     bits: int, shape: tuple[int, int], data: st.DataObject
@@ -61,7 +59,6 @@ def test_pairs_round_trip_and_each_side_is_where_the_fetcher_looks(
     np.testing.assert_array_equal(unpack_pair(partial, dim, bits)[side], (a, b)[side])
 
 
-@settings(deadline=None)
 @given(st.sampled_from(PLANES), shapes, st.data())
 def test_msb_and_lsb_records_together_hold_the_number(
     planes: tuple[int, int], shape: tuple[int, int], data: st.DataObject

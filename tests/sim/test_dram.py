@@ -80,7 +80,7 @@ def _step(spec: MemorySpec, arrivals: list[tuple[int, int, bool]], skip: bool, u
 
 
 @ALL
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32),
     gap=st.sampled_from([0, 1, 5, 60, 600]),
@@ -208,7 +208,7 @@ def test_tick_all_is_a_tick_of_each_channel() -> None:
 
 
 @ALL
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(bits=st.integers(0, 6), seed=st.integers(0, 2**32), base=st.integers(0, 1 << 34))
 def test_address_map_is_one_to_one(name: str, bits: int, seed: int, base: int) -> None:
     """Different accesses lie in different places, bytes of one access in the same; all fields within the geometry."""

@@ -106,7 +106,7 @@ def test_refresh_sequence() -> None:
 
 
 @pytest.mark.parametrize("name", memory_names())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32), writes=st.sampled_from([0.0, 0.1, 0.5, 1.0]), region_bits=st.integers(12, 30))
 def test_no_violation_and_every_access_once(name: str, seed: int, writes: float, region_bits: int) -> None:
     """Random mixes of reads and writes over small (row hits) and large (conflicts) regions, across refreshes."""

@@ -71,7 +71,7 @@ def test_every_rival_is_tested_and_documents_its_constants() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_pipeline_is_never_faster_than_its_slowest_stage(seed: int, depth: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
     stages = rng.integers(0, 9, (depth, rows)).astype(float)
@@ -94,7 +94,7 @@ def test_keys_are_prepared_beside_the_head_before() -> None:
 
 
 @given(st.integers(1, 60), st.floats(1, 100), st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_chosen_rows_touch_exactly_the_accesses_of_their_bytes(rows: int, row_bytes: float, seed: int) -> None:
     row_bytes = round(row_bytes * 8) / 8
     chosen = np.flatnonzero(np.random.default_rng(seed).random(rows) < 0.4)

@@ -25,7 +25,7 @@ def test_the_mask_is_the_thresholded_low_bit_softmax() -> None:
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 16), st.integers(1, 12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_packing_is_between_no_waste_and_no_sharing(counts: list[int], columns: int, window: int) -> None:
     rows = packed_rows(np.array(counts, np.int64), columns, window)
     assert rows >= sum(-(-sum(counts[at : at + window]) // columns) for at in range(0, len(counts), window))

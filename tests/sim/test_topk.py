@@ -134,7 +134,6 @@ def test_select_leaves_the_row_alone() -> None:
     assert row.tolist() == list(range(20))
 
 
-@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=80))
 def test_gaps_follow_the_completing_source_words(kept_mask: list[bool]) -> None:
     kept = np.flatnonzero(kept_mask)
@@ -157,7 +156,6 @@ def test_unstalled_row_takes_the_stated_latency() -> None:
     assert times["output"] == first_out + 3
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_stalls_delay_but_never_change_content(seed: int) -> None:
     rng = np.random.default_rng(seed)

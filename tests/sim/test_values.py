@@ -43,7 +43,7 @@ kinds = st.sampled_from(KINDS)
 scales = st.sampled_from([2.0**-12, 2.0**-6, 0.02, 1.0, 100.0])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     plans, kinds, scales, st.integers(0, 2**31), st.integers(1, 20), st.sampled_from([8, 24, 32]),
     st.sampled_from(["none", "causal"]), st.sampled_from([(2, 2), (4, 2), (3, 1)]),
@@ -56,7 +56,7 @@ def test_a_prefill_is_golden(
     both(TINY, jobs, tensors_of(jobs, seed, kind, n), seed % 65535 + 1)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     plans, kinds, scales, st.integers(0, 2**31), st.integers(2, 30), st.sampled_from([(2, 2), (4, 1)]), st.booleans()
 )
@@ -68,7 +68,7 @@ def test_decoding_is_golden(
     both(TINY, jobs, tensors_of(jobs, seed, kind, n + 2), seed % 65535 + 1)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     plans, kinds, scales, st.integers(0, 2**31), st.integers(1, 48), st.sampled_from([64, 80, 96, 128]),
     st.sampled_from(["none", "causal"]),

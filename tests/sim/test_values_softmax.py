@@ -1,7 +1,7 @@
 """The compiled softmax and score scaling against golden: every weight, probability, sum and decision."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.numerics.softmax import NO_MAXIMUM, RowSum, is_flat, softmax_row
@@ -11,7 +11,6 @@ from sim.softmax import base2
 TOP = (1 << 21) - 1
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 2**31),
     st.sampled_from([1, 2, 4, 8, 64]),

@@ -82,7 +82,7 @@ def test_same_seed_and_calls_give_the_same_numbers_and_another_seed_others() -> 
     assert not np.array_equal(first[0][:, :40], first[1][:, :40])  # every row has noise of its own
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_shape_and_type_for_any_batch(data: st.DataObject) -> None:
     queries, group = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
@@ -251,7 +251,7 @@ def test_second_network_is_a_usable_distribution() -> None:
         assert found[name] == pytest.approx(recorded[name], rel=0.25), name
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=80), st.data())
 def test_plain_quick_select_ends_and_reads_every_value_once_at_least(values: list[int], data: st.DataObject) -> None:
     keep = data.draw(st.integers(0, len(values)))

@@ -90,7 +90,7 @@ def test_decoder_is_llama(llama: tuple[SmolLM2, dict]) -> None:
     np.testing.assert_allclose(net.nll(LLAMA_IDS), nll, atol=2e-4)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_decode_is_prefill(llama: tuple[SmolLM2, dict], data: st.DataObject) -> None:
     net, _ = llama
@@ -219,7 +219,7 @@ def test_generate_stops_at_the_end_token(llama: tuple[SmolLM2, dict], monkeypatc
 
 
 @given(text=st.text(max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_byte_level_tokens_round_trip(llama: tuple[SmolLM2, dict], text: str) -> None:
     net, _ = llama
     assert net.detokenize(net.tokenize(text)) == text

@@ -102,7 +102,7 @@ def test_gpt2_medium_meets_every_published_total() -> None:
     assert any("not from the published rows" in note for note in trace.notes)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     layers=st.integers(1, 5),
     heads=st.integers(1, 4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from accel.errors import UserError
@@ -39,7 +39,6 @@ def test_pivot_generator_has_full_period() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(deadline=None)  # the first call compiles
 @given(
     st.integers(1, 62).flatmap(
         lambda bits: st.tuples(

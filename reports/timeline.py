@@ -86,7 +86,7 @@ def _place(jobs: Jobs, work: Work, row: int) -> tuple[str, str]:
     """Where a row stands ("L3 H5 it2") and its name there ("row 77")."""
     at = int(work.rows["job"][row])
     job = jobs[at]
-    rank = row - int(work.jobs["first_row"][at])
+    rank = (row - int(work.jobs["first_row"][at])) // int(work.jobs["records"][at])
     group = max(1, int(job["group"]))
     head = int(job["head"]) * group + rank % group
     query = f" q{rank // group}" if int(job["queries"]) > 1 else ""
@@ -129,6 +129,12 @@ def _row_slices(jobs: Jobs, work: Work, timing: Timing, rows: int) -> Iterator[S
         place, number = _place(jobs, work, row)
         args = {"keys": int(work.rows["keys"][row]), "kept": int(work.rows["kept"][row])}
         time = {name: int(timing.times.row[name][row]) for name in timing.times.row.dtype.names or ()}
+        job = work.jobs[work.rows["job"][row]]
+        if job["state_lines"]:
+            if not _happened(time["pv_start"]):
+                continue  # a record that is not its token's query
+            time["qk_start"], time["qk_end"] = time["pv_start"], time["pv_end"]  # lines pass through both arrays
+            args = {"rows": int(job["keys"])}
         drain = int(work.jobs["drain"][work.rows["job"][row]])
         for track, start, end, what in (
             ("QK array", time["qk_start"], time["qk_end"] + 1, ""),

@@ -271,7 +271,7 @@ class Executor:
             if op == Opcode.ATTEND:
                 end = i + 1
                 if tensors is None:
-                    while end < len(jobs) and _same_keys(jobs[i], jobs[end]):
+                    while end < len(jobs) and _drawn_together(jobs[i:end], jobs[end]):
                         end += 1
                 halving = 0
                 if jobs[i]["flags"] & Flag.HALVE:
@@ -309,17 +309,19 @@ class Executor:
         )
 
 
-def _same_keys(a: NDArray, b: NDArray) -> bool:
-    """Whether two attend jobs can be drawn in one go."""
+def _drawn_together(drawn: Jobs, job: NDArray) -> bool:
+    """Whether an attend job can be drawn in one go with those before it; not if it carries on rows of one of them."""
     same = (
         "opcode", "keys", "first_key", "head_dim", "value_fetch", "queries", "group", "first_visible", "threshold",
         "mode",
     )  # fmt: skip
-    alike = Flag.KEEP_LIST | Flag.CAUSAL | Flag.FIRST_TILE | Flag.LAST_TILE
+    whole = Flag.FIRST_TILE | Flag.LAST_TILE
+    alike = Flag.KEEP_LIST | Flag.CAUSAL | whole
     return (
-        all(a[name] == b[name] for name in same)
-        and not b["flags"] & Flag.HALVE
-        and not (a["flags"] ^ b["flags"]) & alike
+        all(drawn[0][name] == job[name] for name in same)
+        and not job["flags"] & Flag.HALVE
+        and not (drawn[0]["flags"] ^ job["flags"]) & alike
+        and (bool(job["flags"] & whole == whole) or job["partial_address"] not in drawn["partial_address"])
     )
 
 

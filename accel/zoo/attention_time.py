@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accel.arch import Arch
 from accel.lower.plan import Plan
 from accel.lower.programs import lower_decode, lower_prefill
-from accel.program import Jobs, Mode, Program
+from accel.program import Jobs, Program
 from accel.units.engine import TOKEN_BITS
 from sim.counts import bound, counts
 from sim.engine import Timing, run_timing
@@ -78,12 +78,7 @@ def run_program(program: Program, arch: Arch, source: ScoreSource, seed: int) ->
 def timed(program: Program, arch: Arch, source: ScoreSource, seed: int) -> tuple[Executor, Timing, Work]:
     """A program's values and timing."""
     executor = Executor(arch, seed)
-    if (program.jobs["mode"] == Mode.LINEAR).any():
-        # Jobs that are alike are drawn in one go, which rows that carry on from one to the next must not be.
-        for at in range(len(program.jobs)):
-            executor.run(program.jobs[at : at + 1], source)
-    else:
-        executor.run(program.jobs, source)
+    executor.run(program.jobs, source)
     work = unroll(arch, executor.recorded)
     return executor, run_timing(arch, work), work
 

@@ -1,9 +1,10 @@
 """One layer of a mixer at growing length: softmax attention and retention in its three forms, traffic and time.
 
-Attention and parallel decay go through the cycle simulator. A prefill of t tiles of keys is t triangles, t (t - 1) / 2
+Attention, parallel decay and the recurrent form go through the cycle simulator, the latter by `accel.zoo.program_time`
+with two stretches of tokens when there are many. A prefill of t tiles of keys is t triangles, t (t - 1) / 2
 squares of keys that are all seen, and 2 t - 1 fetches of a tile: a quadratic polynomial in t, which three tiles and
-fewer determine and longer prefills are taken from (a test holds four tiles against it). Recurrent and chunkwise form
-are modelled as in the zoo.
+fewer determine and longer prefills are taken from (a test holds four tiles against it). The engine has no chunkwise
+form, which is modelled as in the zoo.
 """
 
 import math

@@ -8,6 +8,7 @@ from accel.arch import Arch
 from accel.lower.decay import lower_decay
 from accel.lower.linear import lower_linear
 from accel.lower.plan import Plan
+from accel.lower.state import lower_state
 from accel.lower.zoo import Phase, lower_call
 from accel.lower.zoo.phase import Piece
 from accel.program import Jobs, Opcode, Program
@@ -15,7 +16,7 @@ from accel.zoo.attention_time import LONGEST, FlatScores, program_of, timed
 from accel.zoo.program_time import one_head
 from sim.engine import Timing
 from sim.work import Work
-from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention
+from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention, StateUpdate
 from workloads.systems import Configuration
 
 MOST_ROWS, MOST_KEYS = 128, 512
@@ -63,6 +64,10 @@ def _beginning(piece: Piece, arch: Arch) -> tuple[Program, str]:
         case DecayAttention():
             short = replace(one_head(kernel), length=min(kernel.length, MOST_ROWS))
             return lower_decay(short, arch), f"1 of {kernel.heads} heads, {short.length} of {kernel.length} tokens"
+        case StateUpdate():
+            gammas = kernel.gammas[:1] if kernel.gammas else None
+            first = replace(kernel, heads=1, states=1, gammas=gammas, tokens=min(kernel.tokens, MOST_ROWS))
+            return lower_state(first, arch), f"1 of {kernel.heads} heads, {first.tokens} of {kernel.tokens} tokens"
         case SoftmaxAttention():
             keys = min(kernel.keys, MOST_KEYS, LONGEST)
             queries = min(kernel.queries, MOST_ROWS, keys)

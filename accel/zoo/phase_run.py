@@ -16,8 +16,8 @@ from accel.units.softmax import EXPONENT_BITS
 from accel.units.topk import TOPK_EVENTS
 from accel.zoo.attention_time import Simulated, added, scaled, simulate
 from accel.zoo.memory_time import memory_time
-from accel.zoo.program_time import bytes_of, simulate_decay, simulate_product
-from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention
+from accel.zoo.program_time import bytes_of, simulate_decay, simulate_product, simulate_state
+from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention, StateUpdate
 
 Label = Literal["simulated", "sampled", "modelled", "host", "refused"]
 WAITING = 0.5
@@ -63,6 +63,8 @@ def simulate_piece(arch: Arch, piece: Piece) -> Simulated:
             return simulate_decay(arch, piece.kernel)
         case Gemm():
             return simulate_product(arch, piece.kernel, piece.width, piece.longest)
+        case StateUpdate():
+            return simulate_state(arch, piece.kernel)
 
 
 def _simulated(arch: Arch, phase: Phase) -> PhaseRun:
@@ -80,7 +82,9 @@ def _simulated(arch: Arch, phase: Phase) -> PhaseRun:
     moved = bytes_of(counted)
     label: Label = "sampled" if samples else "simulated"
     needs = counted["needs"]
-    return PhaseRun(phase, label, cycles, needs["arrays"], needs["memory"], moved, counted, "; ".join(samples))
+    # A state's lines leave every other cycle free, in which the arrays cannot take another.
+    arrays = phase.array_cycles * phase.repeats if phase.mode == "state" else needs["arrays"]
+    return PhaseRun(phase, label, cycles, arrays, needs["memory"], moved, counted, "; ".join(samples))
 
 
 def _traffic(phase: Phase, counted: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +157,8 @@ def _counts(arch: Arch, phase: Phase, act: float, ref: float, read: int, write: 
     }  # fmt: skip
 
 
-SIMULATED: tuple[Mode, ...] = ("softmax", "decay", "linear")
-"""Modes with a program. A phase of theirs without pieces (totals only, learned memories) is modelled."""
+SIMULATED: tuple[Mode, ...] = ("softmax", "decay", "linear", "state")
+"""Modes with a program. A phase of theirs without pieces (totals only, states that come from memory) is modelled."""
 
 
 def energy_counts(runs: list[PhaseRun]) -> dict[str, Any]:

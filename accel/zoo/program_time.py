@@ -1,8 +1,9 @@
-"""Products and retention through the cycle simulator: their programs as a machine would run them, or a stated sample.
+"""Products, retention and recurrent states through the cycle simulator: their programs as a machine would run them, or
+a stated sample.
 
 Time depends on shapes alone, so nothing has values. What a sample leaves out is alike: column blocks, rows of x, slices
-of K, heads. Two runs of different length give the rate at which column blocks follow each other, so that the start of a
-program does not count with each of them.
+of K, heads, tokens of a state. Two runs of different length give the rate at which column blocks or tokens follow each
+other, so that the start of a program does not count with each of them.
 """
 
 import functools
@@ -13,14 +14,18 @@ from typing import Any
 from accel.arch import Arch
 from accel.lower.decay import lower_decay
 from accel.lower.linear import lower_linear
+from accel.lower.state import StateLayout, lower_state
 from accel.lower.zoo.phase import Piece, blocks, line_cycles
+from accel.lower.zoo.state import token_cycles
 from accel.program import Program
 from accel.zoo.attention_time import FlatScores, Simulated, added, run_program, scaled
-from workloads.kernels import DecayAttention, Gemm
+from workloads.kernels import DecayAttention, Gemm, StateUpdate
 
-LINEAR_CYCLES, DECAY_CYCLES = 24_000, 300_000
-"""Longest simulations of one product and of one layer of retention."""
+LINEAR_CYCLES, DECAY_CYCLES, STATE_CYCLES = 24_000, 300_000, 200_000
+"""Longest simulations of one product, of one layer of retention and of one of recurrent states."""
 FEWEST_ROWS, FEWEST_SLICES = 64, 4
+FEW_TOKENS = 256
+"""Of a state; twice as many are simulated as a whole."""
 
 
 def _run(arch: Arch, program: Program) -> tuple[int, dict[str, Any]]:
@@ -91,6 +96,33 @@ def simulate_decay(arch: Arch, kernel: DecayAttention) -> Simulated:
         said.append(f"1 of {columns} column blocks")
     cycles, counted = _run(arch, lower_decay(run, arch))
     return Simulated(cycles * parts, scaled(counted, parts), ", ".join(said))
+
+
+@functools.lru_cache(256)
+def simulate_state(arch: Arch, kernel: StateUpdate) -> Simulated:
+    """One layer of recurrent states."""
+    said, parts, layout = [], 1.0, StateLayout(arch, kernel)
+    tokens = min(kernel.tokens, 2 * FEW_TOKENS)
+    one = layout.blocks * tokens * token_cycles(arch, layout.keys, layout.dim, kernel.decay)
+    heads = max(1, min(kernel.heads, STATE_CYCLES // one))
+    if heads < kernel.heads:
+        parts = kernel.heads / heads
+        said.append(f"{heads} of {kernel.heads} heads")
+    gammas = kernel.gammas[:heads] if kernel.gammas else None
+    run = replace(kernel, heads=heads, states=heads, gammas=gammas, tokens=tokens)
+    cycles, counted = _run_state(arch, run)
+    if tokens == kernel.tokens:
+        return Simulated(cycles * parts, scaled(counted, parts), ", ".join(said))
+    short = _run_state(arch, replace(run, tokens=FEW_TOKENS))
+    rest = (kernel.tokens - tokens) / FEW_TOKENS
+    said.append(f"{tokens} of {kernel.tokens:,} tokens")
+    grown = added(counted, scaled(added(counted, short[1], -1), rest))
+    return Simulated((cycles + (cycles - short[0]) * rest) * parts, scaled(grown, parts), ", ".join(said))
+
+
+@functools.lru_cache(256)
+def _run_state(arch: Arch, kernel: StateUpdate) -> tuple[int, dict[str, Any]]:
+    return _run(arch, lower_state(kernel, arch))
 
 
 def first_heads(kernel: DecayAttention, heads: int) -> DecayAttention:

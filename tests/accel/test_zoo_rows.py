@@ -59,7 +59,7 @@ def test_crossover_and_its_figure() -> None:
     for form in crossover.QUADRATIC:
         assert by[form, 1024]["dram_bytes"] > 3 * by[form, 512]["dram_bytes"]
     crossings = {(one["form"], one["against"], one["what"]): one["tokens"] for one in report["crossings"]}
-    assert 64 <= crossings["recurrent", "softmax attention", "cycles"] <= 128
+    assert 128 <= crossings["recurrent", "softmax attention", "cycles"] <= 256, "a line of a state every other cycle"
     pytest.importorskip("matplotlib")
     svg = crossover_svg(report)
     assert svg == crossover_svg(report)

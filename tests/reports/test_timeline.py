@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from accel.arch import load_arch
+from accel.lower.state import lower_state
 from accel.lower.trace import lower_trace
 from accel.program import Jobs, Opcode
 from accel.session import Run, run_trace
+from accel.zoo.attention_time import FlatScores, timed
 from reports.timeline import TRACKS, slices, timeline_text
 from sim.work import NEVER
 from tests.accel.cli_case import tiny_trace
+from workloads.kernels import StateUpdate
 from workloads.traces import load_trace
 
 ROWS = 12
@@ -86,6 +89,19 @@ def test_what_did_not_happen_is_not_drawn(drawn: tuple[Run, Jobs]) -> None:
     assert (run.timing.times.row["lsb_start"] == NEVER).any()
     assert ends.max() <= run.timing.cycles
     assert starts.min() >= 0
+
+
+def test_a_token_of_a_state_is_drawn_once_and_in_both_arrays() -> None:
+    arch = load_arch("tiny")
+    kernel = StateUpdate(1, 1, 16, 16, 5, decay="constant")
+    program = lower_state(kernel, arch)
+    _, timing, work = timed(program, arch, FlatScores(), 1)
+    found = slices(program.jobs, work, timing, len(work.rows))
+    for track in ("QK array", "PV array", "output scaler"):
+        assert [one.name for one in found if one.track == track] == [
+            f"L0 H0 it0 q{t} row {3 * t + 2}" for t in range(5)
+        ]
+    assert {one.args["rows"] for one in found if one.track == "PV array"} == {16}
 
 
 def test_only_the_first_rows(drawn: tuple[Run, Jobs]) -> None:

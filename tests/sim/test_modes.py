@@ -9,6 +9,7 @@ from accel.verify.cases import directed_cases, random_mode
 from accel.verify.mode_cases import decay_program, linear_program
 from accel.verify.state_cases import state_program
 from accel.verify.tensors import tensors_of
+from accel.zoo.attention_time import FlatScores
 from sim.counts import counts
 from sim.engine import run_timing
 from sim.unroll import unroll
@@ -67,6 +68,19 @@ def test_linear_fetches_no_keys() -> None:
     keys = program.jobs["keys"].astype(np.int64)
     assert counted["macs"]["pv"] == int((keys * program.jobs["queries"] * program.jobs["head_dim"]).sum())
     assert counted["dram_read_bytes"]["v"] == int(keys.sum()) * int(work.jobs["v_stride"][0])
+
+
+def test_rows_carry_on_when_scores_are_drawn() -> None:
+    """Slices of K between the first and the last are alike, but each goes on from the one before it."""
+    program, tensors = linear_program(TINY, 3, 160, 40)
+    found = []
+    for given in ({"source": FlatScores()}, {"tensors": tensors}):
+        executor = Executor(TINY)
+        executor.run(program.jobs, **given)  # type: ignore[arg-type]
+        work = unroll(TINY, executor.recorded)
+        timing = run_timing(TINY, work)
+        found.append((timing.cycles, counts(TINY, work, executor.recorded, timing)))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(("decay", "records"), [("constant", 3), ("channel", 4)])

@@ -11,7 +11,7 @@ from typing import Literal
 from accel.arch import Arch
 from accel.units.modes import STATE_BITS
 from accel.units.softmax import OUTPUT_BITS
-from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention, StreamKind
+from workloads.kernels import DecayAttention, Gemm, SoftmaxAttention, StateUpdate, StreamKind
 from workloads.systems import Call
 
 Mode = Literal["softmax", "decay", "linear", "state", "scan", "host", "refused"]
@@ -66,7 +66,7 @@ class Piece:
     product, outputs and inputs of a job (:class:`~accel.lower.linear.LinearLayout`).
     """
 
-    kernel: SoftmaxAttention | DecayAttention | Gemm
+    kernel: SoftmaxAttention | DecayAttention | Gemm | StateUpdate
     times: int
     width: int = 0
     longest: int = 0

@@ -1,5 +1,8 @@
 """Matrix states in ``state`` mode: updated in place in both SRAMs while the PV array reads them out.
 
+*Programs.* What `accel.lower.state` executes is handed on as a piece for the simulator: causal states that begin empty,
+with a decay known before the run or one per row and token. `missing` says of all others what the engine lacks.
+
 *Where the state is.* A state of several tokens is worked on head by head, block by block, and stays meanwhile; one
 that lives from call to call (decoding) stays only if the states of all calls fit together, and is otherwise read and
 written by every token, 3 bytes per word each way.
@@ -7,21 +10,23 @@ written by every token, 3 bytes per word each way.
 *Blocks.* Values wider than a head of the machine are column blocks with the same q and k; keys wider than a record are
 row blocks, whose sums carry on.
 
-*Rate.* One line per cycle. Decays per row need two factors per row: with the lanes there are, that halves the rate
-where a line has 8 rows. A state with levels takes a reciprocal per row and token, one per cycle.
+*Rate.* That of the engine: a line every other cycle after the token's records, one job at a time. A state with levels
+takes a reciprocal per row and token, one per cycle.
 """
 
 from dataclasses import replace
 
 from accel.arch import Arch
+from accel.errors import UserError
+from accel.lower.state import StateLayout
+from accel.lower.state import lower_state as state_program
 from accel.lower.zoo.causal import causal_work
-from accel.lower.zoo.phase import SUM_BYTES, WORD, Phase, Stream, blocks, line_cycles, streams_of, word_bytes
+from accel.lower.zoo.linear import moving
+from accel.lower.zoo.phase import SUM_BYTES, WORD, Phase, Piece, Stream, blocks, line_cycles, streams_of, word_bytes
 from accel.units.modes import STATE_BITS
+from accel.units.state import RECORDS, RECORDS_WITH_DECAYS, StateUnit
 from workloads.kernels import ChunkState, StateUpdate
 from workloads.systems import Call
-
-UPDATE_CYCLES = 5
-"""A token's line must be past its write before the next token's is read (docs/modes.md, mapping)."""
 
 
 def state_room(arch: Arch) -> int:
@@ -30,16 +35,50 @@ def state_room(arch: Arch) -> int:
 
 
 def token_lines(arch: Arch, dk: int, dv: int) -> int:
-    """Cycles of one token in one state, one line per cycle."""
+    """Cycles in which a token reads one state out, one line per cycle."""
     rows, columns = blocks(dk, arch.max_head_dim), blocks(dv, arch.max_head_dim)
     return sum(line_cycles(arch, row, column) for row in rows for column in columns)
 
 
-def _rate(arch: Arch, decay: str, dv: int) -> int:
-    """Cycles per line."""
-    if decay != "channel":
-        return 1
-    return max(1, -(-2 * arch.values_per_line(min(dv, arch.max_head_dim)) // arch.softmax.lanes))
+def token_cycles(arch: Arch, dk: int, dv: int, decay: str) -> int:
+    """Cycles of one token in one state: its records, then line by line."""
+    records = RECORDS if decay in ("constant", "additive") else RECORDS_WITH_DECAYS
+    rows, columns = blocks(dk, arch.max_head_dim), blocks(dv, arch.max_head_dim)
+    unit = StateUnit(arch)
+    return sum(
+        records + -(-row // arch.values_per_line(column)) * unit.line_cycles(column)
+        for row in rows
+        for column in columns
+    )
+
+
+def missing(call: Call, arch: Arch) -> str | None:
+    """Why the engine has no program for a recurrent form; None if it has."""
+    kernel = call.kernel
+    assert isinstance(kernel, StateUpdate)
+    reasons = []
+    try:
+        state_program(kernel, arch)
+    except UserError as refusal:
+        reasons.append(str(refusal))
+    if "state" not in call.on_chip:
+        reasons.append("states begin empty, no job loads or stores one")
+    elif kernel.tokens == 1:
+        reasons.append("jobs of other modes between two tokens end a state")
+    return "; ".join(reasons) or None
+
+
+def _program_streams(call: Call, arch: Arch) -> tuple[Stream, ...]:
+    """What a program moves: whole records of every token and block, and whole output rows."""
+    kernel = call.kernel
+    assert isinstance(kernel, StateUpdate)
+    layout = StateLayout(arch, kernel)
+    rows = kernel.heads * layout.blocks * kernel.tokens
+    known = {stream.name: stream for stream in streams_of(call)}
+    names = ["q", "k", "v", *(["alpha"] if layout.decay_words else [])]
+    found = [moving(known.get(name, Stream(name, "activation")), rows * layout.record_stride) for name in names]
+    out, size = known.get("output"), rows * layout.output_stride
+    return (*found, moving(out, size) if out else Stream("output", "activation", write_again=size))
 
 
 def _kept(streams: tuple[Stream, ...], moves: int) -> tuple[Stream, ...]:
@@ -83,41 +122,40 @@ def lower_state(call: Call, arch: Arch) -> tuple[Phase, ...]:
             sums = (nk - 1) * kernel.heads * T * dv * SUM_BYTES
             again["sums"] = (sums, sums)
     if kernel.causal:
-        cycles, reciprocals, limit = _causal_cycles(
-            kernel, arch, min(dk, arch.max_head_dim) * min(dv, arch.max_head_dim)
-        )
+        cycles, reciprocals, limit = _causal_cycles(kernel, arch)
     else:
-        lines = token_lines(arch, dk, dv)
-        cycles = T * (kernel.states + kernel.heads) * lines + kernel.states * dk
+        update, read = token_cycles(arch, dk, dv, kernel.decay), token_lines(arch, dk, dv)
+        cycles = T * (kernel.states * update + kernel.heads * read) + kernel.states * dk
         reciprocals, limit = kernel.states * dk, "all tokens in, then read by all"
     if limit:
         said.append(limit)
+    if reason := missing(call, arch):
+        said.append(f"no program: {reason}")
+        streams = _kept(streams_of(call, again), T if kernel.causal else 1)
+    else:
+        streams = _program_streams(call, arch)
     factors = 2 * T * kernel.states * (dk if kernel.decay == "channel" else 1)
     return (
         Phase(
-            call.label, "state", call.times, ", ".join(said), _kept(streams_of(call, again), T if kernel.causal else 1),
-            ("state",), nk * nv, False, qk_macs=T * kernel.states * dk * dv, pv_macs=T * kernel.heads * dk * dv,
+            call.label, "state", call.times, ", ".join(said), streams, ("state",), nk * nv, False,
+            qk_macs=T * kernel.states * dk * dv, pv_macs=T * kernel.heads * dk * dv,
             exponentials=kernel.exponentials or factors,
             normalisations=T * (kernel.states + kernel.heads) * dk + reciprocals,
-            output_values=T * kernel.heads * dv, array_cycles=cycles,
+            output_values=T * kernel.heads * dv, array_cycles=cycles, pieces=() if reason else (Piece(kernel, 1),),
         ),
     )  # fmt: skip
 
 
-def _causal_cycles(kernel: StateUpdate, arch: Arch, block_words: int) -> tuple[int, int, str]:
+def _causal_cycles(kernel: StateUpdate, arch: Arch) -> tuple[int, int, str]:
     """Cycles, reciprocals, and what holds the arrays up."""
-    T, dk = kernel.tokens, kernel.key_dim
-    lines = token_lines(arch, dk, kernel.value_dim) * _rate(arch, kernel.decay, kernel.value_dim)
-    turns = max(1, min(kernel.states, state_room(arch) // block_words))
-    per_token, said, reciprocals = lines, "", 0
+    T, dk, dv = kernel.tokens, kernel.key_dim, kernel.value_dim
+    per_token, said, reciprocals = token_cycles(arch, dk, dv, kernel.decay), "", 0
     if kernel.decay == "additive":
         reciprocals = T * kernel.states * dk
-        per_token = max(lines, dk)
-        said = "a reciprocal per row and token sets the pace" if dk > lines else ""
-    elif _rate(arch, kernel.decay, kernel.value_dim) > 1:
-        said = "half rate: two factors per row"
-    per_token = max(per_token, -(-UPDATE_CYCLES // turns))
-    cycles = T * (kernel.states * per_token + (kernel.heads - kernel.states) * lines)
+        said = "a reciprocal per row and token sets the pace" if dk > per_token else ""
+        per_token = max(per_token, dk)
+    # Further heads of a state only read it.
+    cycles = T * (kernel.states * per_token + (kernel.heads - kernel.states) * token_lines(arch, dk, dv))
     return cycles, reciprocals, said
 
 
@@ -162,9 +200,9 @@ def lower_chunk(call: Call, arch: Arch) -> tuple[Phase, ...]:
     tail = causal_work(arch, rest, dim) if rest else None
     lines = whole * inside.lines + (tail.lines if tail else 0)
     handed_on = whole * inside.handed_on + (tail.handed_on if tail else 0)
-    update = T * token_lines(arch, dk, dv) * _rate(arch, kernel.decay, dv)
-    # Inside a chunk both arrays work; updates take the one, read-outs the other.
-    cycles = kernel.heads * nk * nv * lines + max(kernel.states, kernel.heads) * update
+    # A token that updates a state has the engine to itself.
+    update, read = kernel.states * token_cycles(arch, dk, dv, kernel.decay), kernel.heads * token_lines(arch, dk, dv)
+    cycles = kernel.heads * nk * nv * lines + T * (update + read)
     queries, keys = kernel.heads * T * dk, kernel.states * T * dk
     sums = kernel.heads * dv * SUM_BYTES * (nk * (handed_on + T) + (nk - 1) * T)
     block = min(dk, arch.max_head_dim) * min(dv, arch.max_head_dim)
@@ -184,6 +222,7 @@ def lower_chunk(call: Call, arch: Arch) -> tuple[Phase, ...]:
         moved = kernel.chunks * word_bytes(kernel.state_numbers, STATE_BITS)
         again["state"] = (moved, moved) if "state" in call.on_chip else (0, 0)
         said += "; state in and out with every chunk"
+    said += "; no program: no row reads a state beside its keys, and decay jobs end states"
     pairs = kernel.heads * kernel.pairs
     return (
         Phase(

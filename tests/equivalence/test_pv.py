@@ -197,7 +197,7 @@ def written_by_the_engine(unit: PvArray, head_dim: int, n_lines: list[int], read
     """Cycle of each row's ``written`` in ``sim.pv.issue``: rows of so many lines, each line in V SRAM from ready on."""
     issue_line, start, at = issue.py_func, min(ready), unit.at(head_dim)
     job = SimpleNamespace(
-        v_resident=0, keys_per_line=1, values_per_line=1,
+        v_resident=0, keys_per_line=1, values_per_line=1, state_lines=0,
         pv_fold=unit.fold(head_dim), pv_latency=at.latency_cycles, drain=at.drain_cycles(head_dim),
     )  # fmt: skip
     rows, row_times = np.empty(len(n_lines), object), np.empty(len(n_lines), object)

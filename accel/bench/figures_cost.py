@@ -56,7 +56,8 @@ def area_and_power(results: Results) -> list[Row]:
             sums,
             cause="a sum of units without clock tree, "
             f"control, wires or placement; arrays {array_mm2:.2f}, K and V memory {sram_mm2:.2f}, crossbars "
-            f"{size['crossbar']:.2f}; softmax in base 2 and fixed point ({size['softmax']:.2f}) where the paper has "
+            f"{size['crossbar']:.2f}, queues {size['fifos']:.2f}, recurrent states, which the paper's machine has not, "
+            f"{size['states']:.2f}; softmax in base 2 and fixed point ({size['softmax']:.2f}) where the paper has "
             "floating point",
         ),
         figure(

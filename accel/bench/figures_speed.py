@@ -78,7 +78,7 @@ def throughput(results: Results) -> list[Row]:
         *without_ours(
             "3.2",
             "x",
-            "no such platform here, and no time or rate of it is published; a roofline (accel rivals) is no measurement",
+            "no such platform here, and no time or rate of it is published (accel rivals has rooflines only)",
             [
                 ("speedup over Xeon E5-2640 v4", 347),
                 ("speedup over Jetson Nano", 1095),

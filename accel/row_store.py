@@ -3,12 +3,12 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from accel.errors import UserError
-from accel.runs import check_folder
+from accel.runs import check_folder, write_whole
 
 KEY_DIGITS = 12
 _ROOT = Path(__file__).parent.parent
@@ -51,6 +51,16 @@ def stored_row(path: Path, form: int) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return row if isinstance(row, dict) and row.get("format") == form else None
+
+
+def kept(path: Path, form: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row in a file, made and stored first where it is not there; the same either way, as JSON gives it back."""
+    row = stored_row(path, form)
+    if row is None:
+        text = json_text({"format": form} | make())
+        write_whole(path, text)
+        row = json.loads(text)
+    return row
 
 
 def json_text(value: Mapping[str, Any]) -> str:

@@ -16,12 +16,17 @@ CLOSE = (0.9, 1.1)  # ratios within need no cause
 
 @dataclass(frozen=True)
 class Results:
-    """``sets``: rows by name of the set of runs, in the order of the benchmarks. ``fc``: FC layers by weight bits."""
+    """``sets``: rows by name of the set of runs, in the order of the benchmarks. ``fc``: FC layers by weight bits.
+
+    ``rivals`` and ``topk`` as :mod:`accel.bench.beside` gives them.
+    """
 
     arch: Arch
     sets: dict[str, list[Row]]
     fc: dict[int, Row]
     command: str
+    rivals: Row
+    topk: list[Row]
 
     def rows(self, name: str, *families: str) -> list[Row]:
         """Rows of a set, of some families."""

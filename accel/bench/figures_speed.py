@@ -6,7 +6,7 @@ from accel.bench.end_to_end import GPT2_MEDIUM
 from accel.bench.figure import Results, Row, cycles, done, figure, geometric, mean, without_ours
 from accel.bench.sets import BERT, GPT2, MAIN
 
-NO_PLATFORM = "a GPU's or CPU's own figure; there is none here"
+NO_PLATFORM = "a GPU's or CPU's own figure; there is none here, only a roofline (accel rivals roofline)"
 # Published on the TITAN Xp: operations per second (one digit), time of GPT-2 Medium's 32 tokens, dynamic power implied
 # by the published energy saving (8.30 W x 1193 / 162).
 TITAN_OPS_PER_S = {"bert": 0.02e12, "gpt2": 0.01e12}
@@ -78,7 +78,7 @@ def throughput(results: Results) -> list[Row]:
         *without_ours(
             "3.2",
             "x",
-            "no such platform here, and no time or rate of it is published",
+            "no such platform here, and no time or rate of it is published (accel rivals has rooflines only)",
             [
                 ("speedup over Xeon E5-2640 v4", 347),
                 ("speedup over Jetson Nano", 1095),

@@ -6,12 +6,11 @@ from typing import Any
 
 from accel import row_store
 from accel.arch import Arch
-from accel.bench import end_to_end, figures_cost, figures_speed, figures_traffic
+from accel.bench import beside, end_to_end, figures_cost, figures_speed, figures_traffic
 from accel.bench.figure import Results, Row, geometric, mean
 from accel.bench.row import FORMAT, Asked
 from accel.bench.runner import code_digest, run_rows
 from accel.bench.sets import BERT, EVERY, GPT2, MAIN, SETS, asked_of
-from accel.runs import write_whole
 from accel.session import code_version
 from workloads.benchmarks import Benchmark, Variant, load_benchmarks
 
@@ -60,7 +59,7 @@ def bench(
     }
     if reproduces:
         fc = {bits: _fc(bits, arch, seed, folder) for bits in end_to_end.WEIGHT_BITS}
-        results = Results(arch, sets, fc, command)
+        results = Results(arch, sets, fc, command, beside.rivals(seed, folder), beside.topk(arch, seed))
         report |= {"figures": figures(results), "fc": list(fc.values()), "sets": _brief(results)}
     return report, ran
 
@@ -106,11 +105,9 @@ def _average(rows: Sequence[Row]) -> Row:
 def _fc(bits: int, arch: Arch, seed: int, folder: Path) -> Row:
     key = end_to_end.key_of(end_to_end.GPT2_MEDIUM, bits, arch, seed, code_digest())
     path = folder / "rows" / f"fc-{arch.name}-{key}.json"
-    found = row_store.stored_row(path, end_to_end.FORMAT)
-    if found is None:
-        found = end_to_end.measure_fc(end_to_end.GPT2_MEDIUM, bits, arch, seed)
-        write_whole(path, row_store.json_text(found))
-    return found
+    return row_store.kept(
+        path, end_to_end.FORMAT, lambda: end_to_end.measure_fc(end_to_end.GPT2_MEDIUM, bits, arch, seed)
+    )
 
 
 def _brief(results: Results) -> Report:

@@ -8,7 +8,7 @@ from pathlib import Path
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
-from accel.runs import check_folder, check_target, default_folder, write_whole
+from accel.runs import check_target, default_folder, write_whole
 
 HELP = "compare the engine with rival machines on the same tensors"
 EXAMPLES = (
@@ -51,18 +51,19 @@ def run(args: argparse.Namespace) -> None:
         check_machine(name)
     check_workloads(args.workload)
     folder = Path(args.out) if args.out else default_folder() / "rivals"
-    check_folder(folder)
     if args.json and args.json != "-":
         check_target(Path(args.json))
     from accel.rivals.report import json_text, rivals_report
+    from accel.row_store import prepare
     from reports.rivals_table import LEGEND, rivals_markdown, rivals_table
 
+    prepare(folder)
     with progress_bar("rivals") as tell:
         report = rivals_report(
-            names, arch, args.seed, _command(args), workloads=args.workload, quality=args.quality, tell=tell
-        )
+            names, arch, args.seed, _command(args), workloads=args.workload, quality=args.quality, tell=tell,
+            folder=folder,
+        )  # fmt: skip
     text = json_text(report)
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / f"rivals-{arch.name}.json", text)
     write_whole(folder / f"rivals-{arch.name}.md", rivals_markdown(report))
     if args.json == "-":

@@ -18,12 +18,6 @@ EXAMPLES = (
 )
 ENGINES = ("quickselect", "histogram", "sorter")
 SHARES = (2, 4)  # of the keys are kept: every second, every fourth
-#: Comparison of the published engine with a full sorter, 1024 values, selecting the median.
-PUBLISHED_KEYS, PUBLISHED_LANES = 1024, 16
-PUBLISHED = (
-    ("throughput of quick-select over a full sorter", "throughput", 1.4),
-    ("power of a full sorter over quick-select", "power", 3.5),
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +49,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json and args.json != "-":
         check_target(Path(args.json))
     from accel.commands._progress import progress_bar
+    from accel.row_store import json_text
     from accel.session import code_version
-    from accel.zoo.store import json_text
+    from accel.topk_figures import published_figures
 
     rows: list[dict[str, Any]] = []
     synthesis: list[dict[str, Any]] = []
@@ -65,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
         for done, (engine, lanes) in enumerate(pairs):
             tell(f"{engine}, {lanes} lanes", done / len(pairs) / (2 if args.synth else 1))
             rows += _rows(engine, lanes, args, arch.technology_nm)
-        figures = _figures(args, arch.technology_nm)
+        figures = published_figures(args.rows, args.seed, arch.technology_nm, _command(args))
         for done, (engine, lanes) in enumerate(pairs if args.synth else []):
             tell(f"cells of {engine}, {lanes} lanes", 0.5 + done / len(pairs) / 2)
             synthesis.append(_cells(engine, lanes, arch.max_context, arch.technology_nm))
@@ -94,24 +89,14 @@ def run(args: argparse.Namespace) -> None:
     print(f"\n{LEGEND}")
 
 
-def _survey(engine: str, lanes: int, keys: int, kept: int, args: argparse.Namespace, technology_nm: int) -> Any:
-    from accel.cost.energy import TOPK_OPERATIONS
-    from accel.cost.factors import load_technology
-    from accel.units.topk import TopKUnit
-    from sim.topk_survey import survey
-
-    unit = TopKUnit(lanes, max_n=max(keys, 2 * lanes), engine=engine)
-    found = survey(unit, keys, kept, args.rows, args.seed)
-    technology = load_technology(technology_nm)
-    energy_pJ = sum(found.events[event] * technology.operation_pJ(op)[0] for event, op in TOPK_OPERATIONS.items())
-    return found, energy_pJ
-
-
 def _rows(engine: str, lanes: int, args: argparse.Namespace, technology_nm: int) -> list[dict[str, Any]]:
+    from accel.topk_figures import surveyed
+
     rows = []
     for keys in args.keys:
         for share in SHARES:
-            found, energy_pJ = _survey(engine, lanes, keys, keys // share, args, technology_nm)
+            one = surveyed(engine, lanes, keys, keys // share, args.rows, args.seed, technology_nm)
+            found = one.found
             ordered = sorted(found.latency.tolist())
             rows.append(
                 {
@@ -121,34 +106,10 @@ def _rows(engine: str, lanes: int, args: argparse.Namespace, technology_nm: int)
                     "cycles_worst": ordered[-1],
                     "interval_cycles": found.interval_cycles,
                     "events": found.events,
-                    "energy_pJ": energy_pJ,
+                    "energy_pJ": one.energy_pJ,
                 }
             )  # fmt: skip
     return rows
-
-
-def _figures(args: argparse.Namespace, technology_nm: int) -> list[dict[str, Any]]:
-    """The published comparison with a full sorter, and ours."""
-    found = {
-        engine: _survey(engine, PUBLISHED_LANES, PUBLISHED_KEYS, PUBLISHED_KEYS // 2, args, technology_nm)
-        for engine in ENGINES
-    }
-    (own, own_pJ), (sorter, sorter_pJ) = found["quickselect"], found["sorter"]
-    faster = sorter.interval_cycles / own.interval_cycles
-    ours = {"throughput": faster, "power": sorter_pJ / own_pJ / faster}
-    causes = {
-        "throughput": "the published sorter's organisation is not known; ours has one merger of as many lanes, six "
-        "passes, and reads the last one only as far as the median",
-        "power": "events times factors of accel/cost, memories included; the published sorter's size is not known",
-    }
-    return [
-        {
-            "figure": f"top-k of {PUBLISHED_KEYS}, median, {PUBLISHED_LANES} lanes: {figure}", "where": "1.7",
-            "unit": "x", "published": published, "ours": ours[name], "ratio": ours[name] / published,
-            "label": "derived", "cause": causes[name], "command": _command(args),
-        }
-        for figure, name, published in PUBLISHED
-    ]  # fmt: skip
 
 
 def _cells(engine: str, lanes: int, max_n: int, technology_nm: int) -> dict[str, Any]:

@@ -38,11 +38,16 @@ class EngineRun:
     """What the engine needed, in the simulator's counters (``docs/counters.md``), decode steps alone in a decoder."""
 
     cycles: float
-    energy_pJ: float
+    energy_parts_pJ: dict[str, float]
     counts: dict[str, Any]
     bound: str
     output_error: float
     computed_queries_share: float
+
+    @property
+    def energy_pJ(self) -> float:
+        """All of it."""
+        return self.energy_parts_pJ["total"]
 
     @property
     def dram_bytes(self) -> int:
@@ -78,7 +83,7 @@ def _encode(arch: Arch, work: Workload, plan: Plan, seed: int) -> EngineRun:
     report = _report(arch, attend, work, seed)
     return EngineRun(
         cycles=report["cycles"],
-        energy_pJ=report["energy_pJ"]["total"],
+        energy_parts_pJ=report["energy_pJ"],
         counts=report["counts"],
         bound=report["bound"]["limit"],
         output_error=float(np.mean(errors)),
@@ -109,7 +114,7 @@ def _decode(arch: Arch, work: Workload, plan: Plan, seed: int) -> EngineRun:
     whole = _report(arch, attend, work, seed)
     return EngineRun(
         cycles=whole["cycles"] - prefill["cycles"],
-        energy_pJ=whole["energy_pJ"]["total"] - prefill["energy_pJ"]["total"],
+        energy_parts_pJ=added(whole["energy_pJ"], prefill["energy_pJ"], -1),
         counts=added(whole["counts"], prefill["counts"], -1),
         bound=_limit(whole["bound"], prefill["bound"]),
         output_error=float(np.mean(errors)),

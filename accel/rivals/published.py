@@ -9,7 +9,7 @@ from typing import Any
 from accel.arch import load_arch
 from accel.lower.plan import Plan
 from accel.rivals.engine import run_engine
-from accel.rivals.rows import BANDWIDTH, ENGINE, OWN, engine_rows, rival_rows
+from accel.rivals.rows import BANDWIDTH, ENGINE, OWN, Make, machine_rows
 from accel.rivals.workloads import Workload, seeded
 from sim.rivals import measure, rival_class, select_all
 from sim.rivals.base import work_of
@@ -18,6 +18,7 @@ Row = dict[str, Any]
 PRESET = "spatten-1-8"
 NEAR = (0.9, 1.1)
 SHORT, LONG = "seeded-320", "seeded-512"
+A3, MNNFAST = "a3", "mnnfast"
 AVERAGE_PLAN = Plan(key_msb_bits=8, value_bits=8, local_values=0.5, tokens=0.7)
 """Prunes the seeded tensors to the paper's average of 2.1 times less computation."""
 SHORT_SENTENCE = 57
@@ -25,10 +26,10 @@ SHORT_SENTENCE = 57
 
 
 class Book:
-    """Rows on the eighth-size means, made when they are asked for first."""
+    """Rows on the eighth-size means, made when they are asked for first, or taken from where ``make`` keeps them."""
 
-    def __init__(self, seed: int) -> None:
-        self.arch, self.seed = load_arch(PRESET), seed
+    def __init__(self, seed: int, make: Make = machine_rows) -> None:
+        self.arch, self.seed, self.make = load_arch(PRESET), seed, make
         self._rows: dict[tuple[str, str], list[Row]] = {}
         self._works: dict[str, Workload] = {}
 
@@ -46,11 +47,7 @@ class Book:
     def row(self, name: str, machine: str, setting: str, workload: str) -> Row:
         """One row of a machine (file name) and variant."""
         if (name, workload) not in self._rows:
-            work = self.work(workload)
-            made = (
-                engine_rows(work, self.arch, self.seed) if name == ENGINE else list(rival_rows(name, work, self.arch))
-            )
-            self._rows[name, workload] = made
+            self._rows[name, workload] = self.make(name, self.work(workload), self.arch, self.seed)
         return next(r for r in self._rows[name, workload] if (r["machine"], r["setting"]) == (machine, setting))
 
     def gops(self, name: str, machine: str, setting: str, workload: str) -> float:
@@ -195,11 +192,37 @@ _OWN_FIGURES: dict[str, Callable[[Book], list[Row]]] = {
 _THIRD_PARTY = {"a3": 0.61, "elsa": 1.52, "sanger": 1.59, "energon": 0.80}
 
 
+def energy_per_operation(book: Book) -> dict[str, dict[str, float]]:
+    """fJ per dense-equivalent operation, by machine and part: what the figures of energy efficiency are made of.
+
+    ``dram``, ``sram`` (K, V and scores), ``arithmetic`` (all else) and ``total`` of base A3, of MNNFast and of the
+    engine at the published average of pruning.
+    """
+    work = book.work(SHORT)
+    operations = sum(one.dense_operations for one in work.works())
+    engine = run_engine(book.arch, work, AVERAGE_PLAN, book.seed).energy_parts_pJ
+    total = engine["total"]
+    dram, sram = (
+        sum(pJ for part, pJ in engine.items() if part.startswith(starts)) for starts in ("dram_", ("sram_", "score_"))
+    )
+    parts = {
+        A3: book.row(A3, "a3-base", OWN, SHORT)["energy_parts_pJ"],
+        MNNFAST: book.row(MNNFAST, "mnnfast-lockstep", OWN, SHORT)["energy_parts_pJ"],
+        ENGINE: {"arithmetic": total - dram - sram, "sram": sram, "dram": dram, "total": total},
+    }
+    return {name: {part: 1e3 * pJ / operations for part, pJ in found.items()} for name, found in parts.items()}
+
+
+def own_figures(name: str, book: Book) -> list[Row]:
+    """Published figures of one machine by its authors, and of the engine by its own."""
+    return _OWN_FIGURES[name](book) if name in _OWN_FIGURES else []
+
+
 def validation(names: list[str], book: Book) -> list[Row]:
     """The rows of the machines that were asked for, the engine among them or not."""
     found: list[Row] = []
     for name in names:
-        found += _OWN_FIGURES[name](book) if name in _OWN_FIGURES else []
+        found += own_figures(name, book)
         if name in _THIRD_PARTY:
             found.append(_third_party(book, name, _THIRD_PARTY[name]))
     return found

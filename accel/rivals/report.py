@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accel.arch import Arch
@@ -9,6 +11,7 @@ from accel.errors import UserError
 from accel.rivals.hook import MEASURES, curve
 from accel.rivals.published import PRESET, Book, validation
 from accel.rivals.rows import ENGINE, rows
+from accel.rivals.store import Store
 from accel.rivals.workloads import NAMES, NETWORKS, SEEDED, workload
 from accel.session import code_version
 from sim.rivals import rival_class, rival_names
@@ -30,10 +33,12 @@ def rivals_report(
     workloads: Sequence[str] = (),
     quality: bool = False,
     tell: Tell | None = None,
+    folder: Path | None = None,
 ) -> Report:
     """Everything about some machines; ``workloads`` by name, default all.
 
-    Networks whose weights are not in the local cache are left out with a line in ``skipped``; nothing is downloaded.
+    Rows and curves are kept in ``folder`` if there is one, and those that are there are not made again. Networks whose
+    weights are not in the local cache are left out with a line in ``skipped``; nothing is downloaded.
 
     Raises:
         UserError: what a machine cannot do.
@@ -47,8 +52,9 @@ def rivals_report(
             if name not in NETWORKS:
                 raise
             skipped.append(str(error))
-    found = rows(names, works, arch, seed, said)
-    book = Book(seed)
+    store = Store(folder)
+    found = rows(names, works, arch, seed, said, store.rows)
+    book = Book(seed, store.rows)
     if arch == book.arch:
         for name in names:
             mine = [row for row in found if _file_of(row["machine"]) == name]
@@ -70,10 +76,14 @@ def rivals_report(
         "curves": [],
     }
     if quality:
-        for network in NETWORKS:
-            if network in [work.name for work in works]:
-                measure = MEASURES[network]()
-                report["curves"] += [curve(name, measure, arch, said) for name in names if name not in NO_QUALITY]
+        for work in works:
+            if work.name in NETWORKS:
+                measure = MEASURES[work.name]()
+                report["curves"] += [
+                    store.curve(name, work, arch, partial(curve, name, measure, arch, said))
+                    for name in names
+                    if name not in NO_QUALITY
+                ]
     return report
 
 

@@ -17,6 +17,7 @@ OWN, MULTIPLIERS, BANDWIDTH = "own", "iso-multipliers", "iso-bandwidth"
 SETTINGS = (OWN, MULTIPLIERS, BANDWIDTH)
 Row = dict[str, Any]
 Progress = Callable[[str, float], None]
+Make = Callable[[str, Workload, Arch, int], list[Row]]
 
 
 def machine_names() -> list[str]:
@@ -153,11 +154,18 @@ def rival_rows(name: str, work: Workload, arch: Arch) -> Iterator[Row]:
             )
 
 
-def rows(names: Sequence[str], works: Sequence[Workload], arch: Arch, seed: int, tell: Progress) -> list[Row]:
-    """All rows, workload by workload."""
+def machine_rows(name: str, work: Workload, arch: Arch, seed: int) -> list[Row]:
+    """All rows of one machine on one workload."""
+    return engine_rows(work, arch, seed) if name == ENGINE else list(rival_rows(name, work, arch))
+
+
+def rows(
+    names: Sequence[str], works: Sequence[Workload], arch: Arch, seed: int, tell: Progress, make: Make = machine_rows
+) -> list[Row]:
+    """All rows, workload by workload; ``make`` as :func:`machine_rows`, or what takes its rows from elsewhere."""
     found: list[Row] = []
     for at, work in enumerate(works):
         for place, name in enumerate(names):
             tell(f"{name} on {work.name}", (at + place / len(names)) / len(works))
-            found += engine_rows(work, arch, seed) if name == ENGINE else rival_rows(name, work, arch)
+            found += make(name, work, arch, seed)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from accel.arch import load_arch
-from accel.bench import runner
+from accel.bench import beside, runner
 from accel.bench.figure import UNEXPLAINED, Results, figure
 from accel.bench.report import averages, figures
 from accel.bench.sets import EVERY, MAIN, SETS, asked_of
@@ -191,7 +191,9 @@ def every_row(tmp_path_factory: pytest.TempPathFactory) -> Results:
         bits: {"latency_s": 0.02, "cycles": 2e7, "jobs": 10, "job_bytes": 16384, "bandwidth_share": 0.5}
         for bits in (8, 12)
     }
-    return Results(arch, sets, fc, "accel bench --arch spatten --seed 1")
+    rivals = beside.rivals(1, folder)
+    assert beside.rivals(1, folder) == rivals
+    return Results(arch, sets, fc, "accel bench --arch spatten --seed 1", rivals, beside.topk(arch, 1))
 
 
 def test_every_published_figure_has_a_row_and_none_is_blank_without_a_cause(every_row: Results) -> None:
@@ -214,6 +216,15 @@ def test_every_published_figure_has_a_row_and_none_is_blank_without_a_cause(ever
             assert row["command"]
         if row["ratio"] is None or not 0.9 <= row["ratio"] <= 1.1:
             assert row["cause"]
+    without = {(row["where"], row["figure"]) for row in found if row["ours"] is None}
+    assert {place for place in without if place[0] in ("1.7", "3.3")} == {("3.3", "A3, area")}
+    assert {where for where, _ in without} == {"3.2", "3.3", "3.5"}  # other platforms, one area
+    ours = {row["figure"]: row for row in found}
+    assert ours["A3, throughput"]["ours"] / ours["MNNFast, throughput"]["ours"] == pytest.approx(
+        ours["throughput over MNNFast"]["ours"] / ours["throughput over A3"]["ours"]
+    )
+    assert ours["throughput over A3"]["ratio"] == pytest.approx(1, abs=0.1)
+    assert not ours["MNNFast, throughput"]["evidence"]
     counted = [row for row in found if row["figure"].endswith("counted")]
     assert [row["published"] for row in counted] == [1.9, 3.8, 1.1, 5.1, 10.0]
     traffic = [row for row in found if row["figure"].startswith("DRAM, ")]

@@ -8,7 +8,7 @@ import pytest
 
 from accel.arch import load_arch
 from accel.lower.plan import Plan
-from accel.rivals import published
+from accel.rivals import published, store
 from accel.rivals.energy import event_pJ
 from accel.rivals.engine import run_engine
 from accel.rivals.hook import RivalAttention
@@ -134,7 +134,9 @@ def test_seeded_tensors_are_the_seeds() -> None:
     assert first.layers[0][0].shape == (2, 320, 64)
 
 
-def test_the_command_writes_the_same_bytes_twice(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command_writes_the_same_bytes_twice_and_goes_on_where_it_stopped(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("rivals", "dense", "roofline", "--workload", "seeded-320", "-o", tmp_path)
     first = accel(capsys, *words)
     assert first.code == 0, first.err
@@ -144,6 +146,12 @@ def test_the_command_writes_the_same_bytes_twice(capsys: pytest.CaptureFixture[s
     assert {row["setting"] for row in report["rows"]} == {OWN, MULTIPLIERS, BANDWIDTH}
     assert "thermal design power" in (tmp_path / "rivals-spatten-1-8.md").read_text()
     text = (tmp_path / "rivals-spatten-1-8.json").read_text()
+    assert accel(capsys, *words, "--json", "-", "-o", tmp_path / "anew").out == text
+
+    def never(*_: object) -> None:
+        raise AssertionError("a row that is there was made again")
+
+    monkeypatch.setattr(store, "machine_rows", never)
     assert accel(capsys, *words, "--json", "-").out == text
 
 

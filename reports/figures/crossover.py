@@ -34,8 +34,8 @@ def crossover(report: Report, name: str = NAME) -> str:
             axes.set_title(title)
         canvas.figure.legend(*canvas.axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
         return canvas.svg(
-            f"Attention and retention at growing length: {shape['work']}, {shape['heads']} heads of {shape['key_dim']}, "
-            f"on {report['arch']['name']}",
+            f"Attention and retention at growing length: {shape['work']}, {shape['heads']} heads of "
+            f"{shape['key_dim']}, on {report['arch']['name']}",
             "; ".join(_said(report)),
         )
 

@@ -31,8 +31,8 @@ SYNTHESIS = (
     ("model_area_um2", Column("area by model", "µm²")),
 )
 _CELLS = (
-    "Cells of the Verilog ({library}), memories of a kilobit and more not included but counted as bits; the model's "
-    "area is the number of operations times the factors of accel cost, without memories."
+    "Cells are those of the Verilog; memories of a kilobit and more are not in them but counted as bits. Area by model "
+    "is the number of operations times the factors of accel cost, without memories."
 )
 _DRAWN = {"engine", "lanes", "n", "cycles_mean"}
 
@@ -42,6 +42,7 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "topk"]
     if not found:
         return None
+    said: tuple[str, ...] = ()
     parts: list[Figure | Table] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
@@ -56,15 +57,16 @@ def section(sources: Sequence[Source]) -> Section | None:
         parts.append(_table(f"topk{suffix}", capitalised(source.label), NUMBERS, rows, source, "rows"))
         if cells := source.data.get("synthesis"):
             library = ", ".join(dict.fromkeys(str(row.get("library", "generic")) for row in cells))
-            caption = _CELLS.format(library=library)
+            caption = f"{capitalised(source.label)}, synthesised: {library} gates"
             parts.append(_table(f"topk-cells{suffix}", caption, SYNTHESIS, cells, source, "synthesis"))
+            said = (_CELLS,)
         if published := source.data.get("figures"):
             parts.append(
                 reproduction_table(
                     f"topk-published{suffix}", "Engines beside published ones", published, source, "figures"
                 )
             )
-    return Section("topk", "Top-k engines", (), tuple(parts))
+    return Section("topk", "Top-k engines", said, tuple(parts))
 
 
 def _table(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,27 @@ def test_the_check_sees_what_changed() -> None:
     assert list(differences({"rows": [{"name": "a", "n": 1}]}, {"rows": [{"name": "a", "n": 2}]})) == [
         "rows[a].n: published 1, now 2"
     ]
+
+
+def test_a_file_made_before_is_taken_if_the_same_command_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(publish, "FOLDER", tmp_path / "published")
+    (tmp_path / "published").mkdir()
+    file, one = tmp_path / "bench.json", entry("bench-spatten")
+    rows = [{"name": "a", "inputs": {"length": 1}, "cycles": 3}]
+    data = {"format": 1, "kind": "bench", "command": "accel bench --arch spatten --seed 1", "rows": rows, "sets": {}}
+    for said, wanted in (("accel bench --arch spatten --seed 2", 2), (data["command"], 0)):
+        file.write_text(json.dumps({**data, "command": said}))
+        if not wanted:
+            monkeypatch.setattr(publish, "readme", lambda: "")
+        assert publish.main(["bench-spatten", "--from", str(file)]) == wanted
+        assert one.path.is_file() == (not wanted)
+    assert "made by 'accel bench --arch spatten --seed 2'" in capsys.readouterr().err
+    assert json.loads(one.path.read_text()) == {
+        **{key: value for key, value in data.items() if key != "sets"}, "rows": [{"name": "a", "cycles": 3}]
+    }  # fmt: skip
+    assert publish.main(["--from", str(file)]) == 2
 
 
 def test_names_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:

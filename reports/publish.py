@@ -220,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--from", dest="file", metavar="FILE", help="JSON that the command of NAME wrote before")
     args = parser.parse_args(argv)
     wrong = 0
+    made: dict[Path, str] = {}  # written at the end: what is written in between would mark the code as modified
     try:
         if args.file and (len(args.names) != 1 or args.check or args.page):
             raise UserError("--from FILE goes with one NAME and nothing else")
@@ -232,9 +233,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 wrong += bool(found)
                 continue
             data = taken(entry, Path(args.file)) if args.file else make(entry)
-            entry.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(entry.path, file_text(data, entry.kind))
+            made[entry.path] = file_text(data, entry.kind)
             print(f"{entry.name}: {entry.path}", flush=True)
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text)
         if not args.check:
             write_whole(FOLDER / PAGE, readme())
     except UserError as error:

@@ -138,7 +138,7 @@ def eighth(results: Results) -> list[Row]:
     did = mean(row["throughput_ops_per_s"]["done"] for row in rows) / GIGA
     command = results.options("eighth")
     which = "the paper does not say on which tasks, nor what it counts"
-    rivals = "needs the rivals in the same simulator (module sim.rivals)"
+    rivals = "the rivals have a table of their own (accel rivals)"
     return [
         figure(
             "3.3",

@@ -4,7 +4,7 @@
 ``python -m reports.publish NAME...``       only these; some are slow and run only when named
 ``python -m reports.publish NAME --from F`` take what the command wrote with ``--json F``
 ``python -m reports.publish --check``       run them again, say what is no longer so (exit code 1)
-``python -m reports.publish --page``        run nothing, only write the page of their tables anew
+``python -m reports.publish --page``        run nothing, only write the page of their tables and the README's figure
 """
 
 import argparse
@@ -23,6 +23,8 @@ from accel import cli
 from accel.errors import UserError
 from accel.runs import write_whole
 from reports.build import DATA, document
+from reports.figures.canvas import standalone
+from reports.figures.waterfall import waterfall
 from reports.markdown import markdown
 from reports.sources import Source, file_source, run_source
 
@@ -30,6 +32,8 @@ Data = dict[str, Any]
 
 FOLDER = Path(__file__).parent / "published"
 PAGE = "README.md"
+FIGURE, FIGURE_OF = Path(__file__).parent.parent / "docs" / "figures" / "waterfall.svg", "gpt2-small-wikitext2-spatten"
+"""The figure of the project's README, and the run that it shows."""
 COMMAND = "python -m reports.publish"
 NOT_RESULTS = ("code_version", "content_sha256", "code_digest", "seconds", "cycles_per_second")
 """Keys that name the code or the time it took, not what it found."""
@@ -202,6 +206,12 @@ def readme() -> str:
     return markdown(made._replace(lead=said, code_version=versions), figures=False)
 
 
+def figure() -> str:
+    """The figure of the project's README."""
+    (entry,) = (one for one in ENTRIES if one.name == FIGURE_OF)
+    return standalone(waterfall(run_source(entry.path).data))
+
+
 def _chosen(names: Sequence[str], only_there: bool) -> list[Entry]:
     known = {entry.name: entry for entry in ENTRIES}
     for name in names:
@@ -216,7 +226,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Publish results, or check that they are still so.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is published")
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="run nothing, write the page of what is published, and the figure of the README",
+    )
     parser.add_argument("--from", dest="file", metavar="FILE", help="JSON that the command of NAME wrote before")
     args = parser.parse_args(argv)
     wrong = 0
@@ -240,6 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_whole(path, text)
         if not args.check:
             write_whole(FOLDER / PAGE, readme())
+            write_whole(FIGURE, figure())
     except UserError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return cli.BAD_INPUT

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from accel.errors import UserError
 from reports.crossover_table import about, sentences
 from reports.document import Column, Figure, Row, Section, Table, capitalised, number, text
-from reports.figures.crossover import crossover
+from reports.figures.crossover import ATTENTION, crossover
 from reports.sources import Source
 
 COLUMNS = (
@@ -33,7 +33,7 @@ def section(sources: Sequence[Source]) -> Section | None:
     for at, source in enumerate(found):
         name = "crossover" if len(found) == 1 else f"crossover-{at + 1}"
         try:
-            said += [capitalised(about(source.data)), f"{'; '.join(sentences(source.data))}."]
+            said += [capitalised(about(source.data)), f"{capitalised('; '.join(sentences(source.data, ATTENTION)))}."]
             caption = (
                 f"{capitalised(source.label)}. Dotted: the length from which on a form with a state needs less than "
                 "softmax attention."

@@ -70,7 +70,7 @@ ENTRIES = (
     Entry("zoo-spatten", ("zoo", "--arch", "spatten")),
     Entry("bench-spatten", ("bench", "--arch", "spatten", "--seed", "1"), by_name=True),
     Entry("rivals-spatten-1-8", ("rivals", "--arch", "spatten-1-8"), by_name=True),
-    Entry("crossover-spatten", ("zoo", "--crossover", "--arch", "spatten"), by_name=True),
+    Entry("crossover-spatten", ("zoo", "--crossover", "--arch", "spatten")),
     Entry(
         "topk-spatten",
         (

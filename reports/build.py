@@ -10,13 +10,14 @@ from accel.runs import check_folder, report_text, write_whole
 from accel.session import code_version
 from reports.document import Section
 from reports.figures.canvas import standalone
-from reports.sections import benchmarks, limits, proof, rivals, runs, topk, zoo
-from reports.sources import Source, distinct
+from reports.sections import benchmarks, crossover, limits, proof, rivals, runs, topk, zoo
+from reports.sources import OPTIONS, Source, distinct
 
 MOST_PAGE_bytes = 5_000_000
 PAGE, MARKDOWN, DATA, FIGURES = "index.html", "report.md", "data", "figures"
 _SECTIONS: tuple[Callable[[Sequence[Source]], Section | None], ...] = (
-    benchmarks.section, limits.section, rivals.section, topk.section, zoo.section, proof.section,
+    benchmarks.section, limits.section, rivals.section, topk.section, zoo.section,
+    crossover.section, proof.section,
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def document(
     """
     found = distinct(sources)
     if not found and timeline is None:
-        raise UserError("report: nothing to report; name runs, or --bench, --zoo, --rivals, --topk, --verify FILE")
+        raise UserError(f"report: nothing to report; name runs, or {OPTIONS} FILE")
     made = (runs.section(found, timeline), *(section(found) for section in _SECTIONS))
     machines = list(dict.fromkeys(name for source in found if (name := _machine(source))))
     kinds = [_counted(found, kind, one, many) for kind, one, many in _NAMES]
@@ -58,6 +59,7 @@ _NAMES = (
     ("rivals", "comparison with rivals", "comparisons with rivals"),
     ("topk", "comparison of top-k engines", "comparisons of top-k engines"),
     ("zoo", "zoo", "zoos"),
+    ("crossover", "crossover", "crossovers"),
     ("verify", "verification", "verifications"),
 )
 

@@ -29,10 +29,12 @@ def _head(report: Report) -> tuple[str, ...]:
     return ("tokens", *(f"{form}, MB" for form in forms), *(f"{form}, kcycles" for form in forms))
 
 
-def sentences(report: Report) -> list[str]:
-    """Where the forms with a state begin to be better, one sentence each."""
+def sentences(report: Report, against: str = "") -> list[str]:
+    """Where the forms with a state begin to be better, one sentence each. ``against``: than this form only."""
     out = []
     for one in report["crossings"]:
+        if against not in ("", one["against"]):
+            continue
         what, shortest = WHAT[one["what"]], min(row["tokens"] for row in report["rows"])
         if one["tokens"] is None:
             where = "at no length measured"

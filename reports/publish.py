@@ -1,9 +1,10 @@
 """Results that people come to read, committed with the commands that make them, and a check that the code still does.
 
-``python -m reports.publish``             run the commands and write ``reports/published``
-``python -m reports.publish NAME...``     only these; some are slow and run only when named
-``python -m reports.publish --check``     run them again and say what is no longer so (exit code 1)
-``python -m reports.publish --page``      run nothing, only write the page of their tables anew
+``python -m reports.publish``               run the commands and write ``reports/published``
+``python -m reports.publish NAME...``       only these; some are slow and run only when named
+``python -m reports.publish NAME --from F`` take what the command wrote with ``--json F``
+``python -m reports.publish --check``       run them again, say what is no longer so (exit code 1)
+``python -m reports.publish --page``        run nothing, only write the page of their tables and the README's figure
 """
 
 import argparse
@@ -22,6 +23,8 @@ from accel import cli
 from accel.errors import UserError
 from accel.runs import write_whole
 from reports.build import DATA, document
+from reports.figures.canvas import standalone
+from reports.figures.waterfall import waterfall
 from reports.markdown import markdown
 from reports.sources import Source, file_source, run_source
 
@@ -29,17 +32,19 @@ Data = dict[str, Any]
 
 FOLDER = Path(__file__).parent / "published"
 PAGE = "README.md"
+FIGURE, FIGURE_OF = Path(__file__).parent.parent / "docs" / "figures" / "waterfall.svg", "gpt2-small-wikitext2-spatten"
+"""The figure of the project's README, and the run that it shows."""
 COMMAND = "python -m reports.publish"
 NOT_RESULTS = ("code_version", "content_sha256", "code_digest", "seconds", "cycles_per_second")
 """Keys that name the code or the time it took, not what it found."""
-LEFT_OUT = {"zoo": ("phases",)}
-"""Kind -> keys of its rows that are not committed: long, and made again by the same command."""
+LEFT_OUT = {"zoo": ("phases",), "bench": ("inputs", "sets")}
+"""Kind -> keys of it and its rows that are not committed: long, and made again by the same command."""
 FLOAT_TOLERANCE = 1e-6  # relative; sums of floats depend on the processor's vector width, counts do not
 MOST_SHOWN = 10
 
 
 class Entry(NamedTuple):
-    """One file. ``words``: the command without ``--json``. ``by_name``: slow, run only when named."""
+    """One file. ``words``: the command as its file states it. ``by_name``: slow, run only when named."""
 
     name: str
     words: tuple[str, ...]
@@ -47,8 +52,8 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The command, which is the kind of its file."""
-        return self.words[0]
+        """Kind of its file: the command, but for the zoo's other one."""
+        return "crossover" if "--crossover" in self.words else self.words[0]
 
     @property
     def path(self) -> Path:
@@ -63,8 +68,34 @@ ENTRIES = (
         for arch in ("spatten", "spatten-1-8")
     ),
     Entry("zoo-spatten", ("zoo", "--arch", "spatten")),
-    Entry("bench-spatten", ("bench", "--arch", "spatten"), by_name=True),
+    Entry("bench-spatten", ("bench", "--arch", "spatten", "--seed", "1"), by_name=True),
     Entry("rivals-spatten-1-8", ("rivals", "--arch", "spatten-1-8"), by_name=True),
+    Entry("crossover-spatten", ("zoo", "--crossover", "--arch", "spatten")),
+    Entry(
+        "topk-spatten",
+        (
+            "topk",
+            "--lanes",
+            "16",
+            "32",
+            "--keys",
+            "64",
+            "128",
+            "256",
+            "512",
+            "1024",
+            "2048",
+            "4096",
+            "--rows",
+            "1000",
+            "--seed",
+            "1",
+            "--synth",
+            "--arch",
+            "spatten",
+        ),
+        by_name=True,
+    ),
     Entry("verify-tiny", ("verify", "--arch", "tiny"), by_name=True),
 )
 
@@ -77,7 +108,7 @@ def make(entry: Entry, names: Sequence[str] = ()) -> Data:
     """
     with tempfile.TemporaryDirectory() as place:
         file = Path(place) / "made.json"
-        apart = {"run": ["--no-store"], "verify": []}.get(entry.kind, ["-o", place])
+        apart = {"run": ["--no-store"], "verify": [], "topk": []}.get(entry.kind, ["-o", place])
         said = io.StringIO()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             code = cli.main([*entry.words, *names, *apart, "--json", str(file)])
@@ -86,11 +117,28 @@ def make(entry: Entry, names: Sequence[str] = ()) -> Data:
         return committed(json.loads(file.read_text(encoding="utf-8")), entry.kind)
 
 
+def taken(entry: Entry, file: Path) -> Data:
+    """What is committed of a file that the entry's command wrote before.
+
+    Raises:
+        UserError: another command wrote it.
+    """
+    data = (run_source(file) if entry.kind == "run" else file_source(file, entry.kind)).data
+    command = shlex.join(("accel", *entry.words))
+    if data.get("command") != command:
+        raise UserError(f"{file}: made by '{data.get('command')}'; {entry.name} is '{command}'")
+    return committed(data, entry.kind)
+
+
 def committed(data: Data, kind: str) -> Data:
     """What is kept of a file."""
     if kind not in LEFT_OUT:
         return data
-    return {**data, "rows": [{k: v for k, v in row.items() if k not in LEFT_OUT[kind]} for row in data["rows"]]}
+
+    def short(part: Data) -> Data:
+        return {key: value for key, value in part.items() if key not in LEFT_OUT[kind]}
+
+    return {**short(data), "rows": [short(row) for row in data["rows"]]}
 
 
 def file_text(data: Data, kind: str) -> str:
@@ -158,6 +206,12 @@ def readme() -> str:
     return markdown(made._replace(lead=said, code_version=versions), figures=False)
 
 
+def figure() -> str:
+    """The figure of the project's README."""
+    (entry,) = (one for one in ENTRIES if one.name == FIGURE_OF)
+    return standalone(waterfall(run_source(entry.path).data))
+
+
 def _chosen(names: Sequence[str], only_there: bool) -> list[Entry]:
     known = {entry.name: entry for entry in ENTRIES}
     for name in names:
@@ -172,10 +226,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description="Publish results, or check that they are still so.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--page", action="store_true", help="run nothing, write the page of what is published")
+    parser.add_argument(
+        "--page",
+        action="store_true",
+        help="run nothing, write the page of what is published, and the figure of the README",
+    )
+    parser.add_argument("--from", dest="file", metavar="FILE", help="JSON that the command of NAME wrote before")
     args = parser.parse_args(argv)
     wrong = 0
+    made: dict[Path, str] = {}  # written at the end: what is written in between would mark the code as modified
     try:
+        if args.file and (len(args.names) != 1 or args.check or args.page):
+            raise UserError("--from FILE goes with one NAME and nothing else")
         for entry in [] if args.page else _chosen(args.names, args.check):
             if args.check:
                 found = check(entry)
@@ -184,12 +246,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(f"  {line}")
                 wrong += bool(found)
                 continue
-            data = make(entry)
-            entry.path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(entry.path, file_text(data, entry.kind))
+            data = taken(entry, Path(args.file)) if args.file else make(entry)
+            made[entry.path] = file_text(data, entry.kind)
             print(f"{entry.name}: {entry.path}", flush=True)
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text)
         if not args.check:
             write_whole(FOLDER / PAGE, readme())
+            write_whole(FIGURE, figure())
     except UserError as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return cli.BAD_INPUT

@@ -15,19 +15,23 @@ Data = dict[str, Any]
 KINDS = {
     "bench": "accel bench",
     "zoo": "accel zoo",
+    "crossover": "accel zoo --crossover",
     "rivals": "accel rivals",
     "topk": "accel topk",
-    "verify": "accel verify --json FILE",
+    "verify": "accel verify",
 }
-"""Kind of a file with many rows -> the command that writes it."""
+"""Kind of a file with many rows -> the command that writes it with ``--json FILE``."""
 LABELS = {
     "bench": "benchmarks",
     "zoo": "zoo",
+    "crossover": "attention and retention",
     "rivals": "rivals and engine",
     "topk": "top-k engines",
     "verify": "simulator and RTL",
 }
 """Kind -> what it is called in front of a machine's name."""
+OPTIONS = ", ".join(f"--{kind}" for kind in KINDS)
+"""Of ``accel report``."""
 _HASH_DIGITS = 10
 
 
@@ -82,11 +86,11 @@ def file_source(path: Path, kind: str) -> Source:
     data = read_json(path)
     said = data.get("kind", "unknown")
     if said != kind:
-        raise UserError(f"{path}: its kind is {said}, not {kind}; '{KINDS[kind]}' writes one")
+        raise UserError(f"{path}: its kind is {said}, not {kind}; '{KINDS[kind]} --json FILE' writes one")
     if data.get("format") != 1:
         raise UserError(f"{path}: format {data.get('format')!r}; this version reads format 1")
     if kind != "verify" and not _is_rows(data.get("rows")):
-        raise UserError(f"{path}: no list of rows in it; '{KINDS[kind]}' writes one")
+        raise UserError(f"{path}: no list of rows in it; '{KINDS[kind]} --json FILE' writes one")
     machine = data.get("arch", {}).get("name", "") if isinstance(data.get("arch"), dict) else ""
     asked = json.dumps([data.get("arch"), data.get("seed"), data.get("command")], sort_keys=True)
     found = hashlib.sha256(asked.encode()).hexdigest()[:_HASH_DIGITS]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accel.errors import UserError
 from accel.runs import check_folder, default_folder, find_run
+from reports.sources import KINDS, OPTIONS, file_source, run_source, timeline_data
 
 HELP = "write results as a page, as Markdown, and as single figures"
 EXAMPLES = (
@@ -14,16 +15,15 @@ EXAMPLES = (
     "accel report --zoo runs/zoo/zoo-spatten.json --verify verify.json -o report",
     "accel report 7f1d --timeline timeline.json -o -",
 )
-KINDS = ("bench", "zoo", "rivals", "topk", "verify")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("run", nargs="*", metavar="RUN", help="as for 'accel show'")
-    for kind in KINDS:
+    for kind, command in KINDS.items():
         parser.add_argument(
             f"--{kind}", action="append", default=[], metavar="FILE",
-            help=f"JSON of 'accel {kind}'; may be repeated",
+            help=f"JSON of '{command}'; may be repeated",
         )  # fmt: skip
     parser.add_argument("--timeline", metavar="FILE", help="timeline of 'accel run --timeline', drawn as a figure")
     parser.add_argument("--title", default="", metavar="TEXT", help="title of the page (default: names the machines)")
@@ -38,11 +38,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out != "-":
         check_folder(Path(args.out))
     if not (args.run or args.timeline or any(getattr(args, kind) for kind in KINDS)):
-        raise UserError(
-            "report: name runs ('accel list runs' shows them), or give --bench, --zoo, --rivals, --topk, --verify FILE"
-        )
-    from reports.sources import file_source, run_source, timeline_data
-
+        raise UserError(f"report: name runs ('accel list runs' shows them), or give {OPTIONS} FILE")
     store = Path(args.runs) if args.runs else default_folder()
     sources = [run_source(find_run(what, store)) for what in args.run]
     for kind in KINDS:

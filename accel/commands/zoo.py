@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,14 +95,14 @@ def _crossover(args: argparse.Namespace, arch: "Arch", folder: Path) -> None:
     from accel.zoo.crossover import crossover_report
     from accel.zoo.store import json_text, prepare
     from reports.crossover_table import crossover_markdown, crossover_table
-    from reports.figures.crossover import crossover_svg
+    from reports.figures.canvas import standalone  # matplotlib is missed now, not after the simulation
+    from reports.figures.crossover import crossover
 
-    import_module("matplotlib")  # missed now, not after the simulation
     prepare(folder)
     with progress_bar("crossover") as tell:
         report = crossover_report(arch, _command(args), tell=tell)
     text, stem = json_text(report), f"crossover-{arch.name}"
-    write_whole(folder / f"{stem}.svg", crossover_svg(report))
+    write_whole(folder / f"{stem}.svg", standalone(crossover(report)))
     write_whole(folder / f"{stem}.json", text)
     write_whole(folder / f"{stem}.md", crossover_markdown(report))
     if args.json == "-":

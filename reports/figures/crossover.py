@@ -1,77 +1,81 @@
 """Traffic and time against length: attention, and retention in its three forms. Data: `accel.zoo.crossover`."""
 
-import io
 from typing import Any
 
-GREY = "#808081"
-"""Text and axes; becomes the colour of the page's text."""
-COLOURS = {
-    "softmax attention": "#d9633b",
-    "parallel decay": "#b08a1e",
-    "chunkwise": "#3f8fd2",
-    "recurrent": "#2e9e76",
-}
-"""Readable on white and on black. Attention is drawn broad, since parallel decay takes the same path over it."""
-MARKS = {"softmax attention": "o", "parallel decay": "s", "chunkwise": "^", "recurrent": "D"}
-PANELS = (("dram_bytes", 1e6, "DRAM traffic, MB"), ("cycles", 1e3, "time, thousand cycles"))
+from matplotlib.axes import Axes
+
+from reports.figures.canvas import Canvas, SMALL_pt
+from reports.figures.labels import plain_logarithmic
+from reports.page import quantity
+from reports.palette import light
+
+Report = dict[str, Any]
+NAME = "crossover"
+ATTENTION = "softmax attention"
+_STYLES = {
+    ATTENTION: ("other-soft", "o", 5.0), "parallel decay": ("other", "s", 1.2), "chunkwise": ("ours", "^", 1.5),
+    "recurrent": ("third", "D", 1.5),
+}  # fmt: skip
+"""Colour, mark, width in points. Attention is drawn broad, since parallel decay takes the same path over it."""
+_PANELS = (("dram_bytes", 1e6, "DRAM traffic, MB"), ("cycles", 1e3, "time, thousand cycles"))
+_MOST_TICKS = 6
 
 
-def crossover_svg(report: dict[str, Any]) -> str:
-    """The figure as SVG, the same bytes for the same report; without a background, so that it fits light and dark."""
-    import matplotlib
+def crossover(report: Report, name: str = NAME) -> str:
+    """The figure, one panel for traffic and one for time; dotted lines are where a form with a state begins to need
+    less than attention. ``name``: another one, where several stand in one page.
 
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    style: Any = {
-        "svg.hashsalt": "crossover", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9,
-        "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "xtick.color": GREY, "ytick.color": GREY,
-    }  # fmt: skip
-    with matplotlib.rc_context(style):
-        figure, axes = pyplot.subplots(1, 2, figsize=(9.0, 3.9), layout="constrained")
-        for axis, (what, unit, title) in zip(axes, PANELS, strict=True):
-            _panel(axis, report, what, unit, title)
-        shape = report["shape"]
-        figure.suptitle(
-            f"{shape['work']}, {shape['heads']} heads of {shape['key_dim']}, on {report['arch']['name']}", color=GREY
+    ``report``: what ``accel zoo --crossover --json`` writes.
+    """
+    shape = report["shape"]
+    with Canvas(name, 3.5, 1, len(_PANELS)) as canvas:
+        for axes, (what, one, title) in zip(canvas.all_axes, _PANELS, strict=True):
+            _panel(axes, report, what, one)
+            axes.set_title(title)
+        canvas.figure.legend(*canvas.axes.get_legend_handles_labels(), loc="outside upper left", ncols=4)
+        return canvas.svg(
+            f"Attention and retention at growing length: {shape['work']}, {shape['heads']} heads of "
+            f"{shape['key_dim']}, on {report['arch']['name']}",
+            "; ".join(_said(report)),
         )
-        axes[0].legend(frameon=False, loc="upper left")
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": "accel"})
-        pyplot.close(figure)
-    text = out.getvalue()
-    return text[text.index("<svg") :].replace(GREY, "currentColor")
 
 
-def _panel(axis: Any, report: dict[str, Any], what: str, unit: float, title: str) -> None:
+def _panel(axes: Axes, report: Report, what: str, one: float) -> None:
     lengths = sorted({row["tokens"] for row in report["rows"]})
-    for form, colour in COLOURS.items():
-        values = [
-            row[what] / unit for n in lengths for row in report["rows"] if (row["form"], row["tokens"]) == (form, n)
-        ]
-        axis.plot(lengths, values, MARKS[form] + "-", color=colour, label=form, markersize=3.5,
-                  linewidth=4.5 if form == "softmax attention" else 1.4)  # fmt: skip
-    axis.set_xscale("log", base=2)
-    axis.set_yscale("log")
-    axis.set_xticks(lengths[::2], [f"{n // 1024}K" if n >= 1024 else str(n) for n in lengths[::2]])
-    axis.set_xlabel("tokens")
-    axis.set_ylabel(title)
-    axis.grid(True, color=GREY, alpha=0.25, linewidth=0.5)
-    low = axis.get_ylim()[0]
-    for form in ("recurrent", "chunkwise"):
-        found = _crossing(report, form, what)
-        if found is None or found <= lengths[0]:
+    for form in dict.fromkeys(row["form"] for row in report["rows"]):
+        colour, mark, width_pt = _STYLES[form]
+        line = sorted((row["tokens"], row[what] / one) for row in report["rows"] if row["form"] == form)
+        axes.plot(*zip(*line, strict=True), color=light(colour), marker=mark, markersize=3.5, linewidth=width_pt,
+                  markeredgecolor=light("other") if form == ATTENTION else light(colour), label=form)  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    plain_logarithmic(axes, "x", "y")
+    shown = lengths[:: -(-len(lengths) // _MOST_TICKS)]
+    axes.set_xticks(shown, [f"{n // 1024}K" if n >= 1024 else str(n) for n in shown])
+    axes.set_xlabel("tokens")
+    axes.tick_params(axis="y", labelcolor=light("muted"))
+    axes.grid()
+    for form, tokens in crossings(report, what).items():
+        if tokens <= lengths[0]:
             continue
-        axis.axvline(found, color=COLOURS[form], linestyle=":", linewidth=1.2)
-        place = 1.3 if form == "recurrent" else 3.2
-        axis.annotate(f"{found:,.0f}", (found, low * place), color=COLOURS[form], fontsize=8,
-                      xytext=(3, 0), textcoords="offset points")  # fmt: skip
-    for name in ("top", "right"):
-        axis.spines[name].set_visible(False)
+        axes.axvline(tokens, color=light(_STYLES[form][0]), linestyle=(0, (1, 1.5)), linewidth=1.2)
+        axes.annotate(f"{tokens:,.0f}", (tokens, 0.02), (3, 0), xycoords=("data", "axes fraction"),
+                      textcoords="offset points", fontsize=SMALL_pt, color=light(_STYLES[form][0]))  # fmt: skip
 
 
-def _crossing(report: dict[str, Any], form: str, what: str) -> float | None:
-    for one in report["crossings"]:
-        if (one["form"], one["against"], one["what"]) == (form, "softmax attention", what):
-            return None if one["tokens"] is None else float(one["tokens"])
-    return None
+def crossings(report: Report, what: str) -> dict[str, float]:
+    """Form with a state -> tokens from which on it needs less than attention; forms that never do are not in it."""
+    return {
+        one["form"]: float(one["tokens"])
+        for one in report["crossings"]
+        if (one["against"], one["what"]) == (ATTENTION, what) and one["tokens"] is not None
+    }
+
+
+def _said(report: Report) -> list[str]:
+    longest = max(row["tokens"] for row in report["rows"])
+    return [
+        f"{row['form']}, {longest:,} tokens: {quantity(row['dram_bytes'], 'B')}, {row['cycles']:,.0f} cycles"
+        for row in report["rows"]
+        if row["tokens"] == longest
+    ]

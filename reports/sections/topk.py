@@ -19,6 +19,21 @@ NUMBERS = (
     ("energy_pJ", Column("energy", "pJ")),
     ("cells", Column("cells")),
 )
+SYNTHESIS = (
+    ("lanes", Column("lanes")),
+    ("max_n", Column("longest row", "elements")),
+    ("value_bits", Column("word", "bits")),
+    ("cells", Column("cells")),
+    ("flip_flops", Column("flip-flops")),
+    ("memory_bits", Column("memory", "bits")),
+    ("area_um2", Column("area, synthesised", "µm²")),
+    ("critical_path_ps", Column("critical path", "ps")),
+    ("model_area_um2", Column("area by model", "µm²")),
+)
+_CELLS = (
+    "Cells are those of the Verilog; memories of a kilobit and more are not in them but counted as bits. Area by model "
+    "is the number of operations times the factors of accel cost, without memories."
+)
 _DRAWN = {"engine", "lanes", "n", "cycles_mean"}
 
 
@@ -27,6 +42,7 @@ def section(sources: Sequence[Source]) -> Section | None:
     found = [source for source in sources if source.kind == "topk"]
     if not found:
         return None
+    said: tuple[str, ...] = ()
     parts: list[Figure | Table] = []
     for at, source in enumerate(found):
         suffix = "" if len(found) == 1 else f"-{at + 1}"
@@ -38,25 +54,41 @@ def section(sources: Sequence[Source]) -> Section | None:
                 "numbers of elements to keep were tried, the one with the largest mean is drawn."
             )
             parts.append(Figure(f"topk{suffix}", topk(drawn, f"topk{suffix}"), caption, (source.name,)))
-        shown = [(key, column) for key, column in NUMBERS if any(key in row for row in rows)]
-        made = tuple(
-            Row(
-                (text(row.get("engine", "")), *(number(row.get(key)) for key, _ in shown)),
-                source.name,
-                f"rows/{place}",
-                row.get("command", source.command),
-            )
-            for place, row in enumerate(rows)
-        )
-        columns = (Column("engine", is_number=False), *(column for _, column in shown))
-        parts.append(Table(f"topk{suffix}", capitalised(source.label), columns, made))
+        parts.append(_table(f"topk{suffix}", capitalised(source.label), NUMBERS, rows, source, "rows"))
+        if cells := source.data.get("synthesis"):
+            library = ", ".join(dict.fromkeys(str(row.get("library", "generic")) for row in cells))
+            caption = f"{capitalised(source.label)}, synthesised: {library} gates"
+            parts.append(_table(f"topk-cells{suffix}", caption, SYNTHESIS, cells, source, "synthesis"))
+            said = (_CELLS,)
         if published := source.data.get("figures"):
             parts.append(
                 reproduction_table(
                     f"topk-published{suffix}", "Engines beside published ones", published, source, "figures"
                 )
             )
-    return Section("topk", "Top-k engines", (), tuple(parts))
+    return Section("topk", "Top-k engines", said, tuple(parts))
+
+
+def _table(
+    name: str,
+    caption: str,
+    numbers: Sequence[tuple[str, Column]],
+    rows: Sequence[dict[str, Any]],
+    source: Source,
+    path: str,
+) -> Table:
+    """One row per engine and width, with those of ``numbers`` that any row has."""
+    shown = [(key, column) for key, column in numbers if any(row.get(key) is not None for row in rows)]
+    made = tuple(
+        Row(
+            (text(row.get("engine", "")), *(number(row.get(key)) for key, _ in shown)),
+            source.name,
+            f"{path}/{place}",
+            row.get("command", source.command),
+        )
+        for place, row in enumerate(rows)
+    )
+    return Table(name, caption, (Column("engine", is_number=False), *(column for _, column in shown)), made)
 
 
 def _slowest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def every_source(stored: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     """One source of each kind."""
     folder, run = tmp_path_factory.mktemp("files"), run_source(stored)
     found = [run]
-    for kind in ("bench", "rivals", "topk", "verify"):
+    for kind in ("bench", "rivals", "topk", "crossover", "verify"):
         path = folder / f"{kind}.json"
         path.write_text(json.dumps(getattr(made_up, kind)(run.data)), encoding="utf-8")
         found.append(file_source(path, kind))

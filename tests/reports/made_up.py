@@ -78,7 +78,7 @@ def rivals(run: Report) -> Report:
 
 
 def topk(run: Report) -> Report:
-    """Three engines at two widths."""
+    """Three engines at two widths, and their cells without a library."""
     rows = [
         {"engine": engine, "lanes": lanes, "n": n, "cycles_mean": n * slope / lanes + 3,
          "cycles_p99": n * slope * 1.7 / lanes,
@@ -87,7 +87,32 @@ def topk(run: Report) -> Report:
         for lanes in (16, 32)
         for n in (64, 256, 1024, 4096)
     ]  # fmt: skip
-    return {**_head("topk", run["arch"]), "rows": rows}
+    synthesis = [
+        {"engine": engine, "lanes": lanes, "value_bits": 12, "max_n": 1024, "library": "generic",
+         "cells": cells * lanes, "flip_flops": 90 * lanes, "memory_bits": 24_576, "model_area_um2": 12_545.4}
+        for engine, cells in (("quickselect", 900), ("batcher sorter", 3100), ("radix", 700))
+        for lanes in (16, 32)
+    ]  # fmt: skip
+    return {**_head("topk", run["arch"]), "rows": rows, "synthesis": synthesis}
+
+
+def crossover(run: Report) -> Report:
+    """Attention of the square and forms with a state of the length; chunks never need less time."""
+    rows = [
+        {"form": form, "tokens": n, "dram_bytes": 6656.0 * n * (n / 1024 if n > 1024 and square else 1),
+         "cycles": n * n if square else 128 * n, "latency_s": 1e-9 * n, "time": "sampled",
+         "closed_form_bytes": 6656 * n}
+        for form, square in (("softmax attention", 1), ("parallel decay", 1), ("chunkwise", 0), ("recurrent", 0))
+        for n in (64, 256, 1024, 4096, 16384, 65536)
+    ]  # fmt: skip
+    crossings = [
+        {"form": form, "against": other, "what": what, "tokens": tokens}
+        for form, what, tokens in (("chunkwise", "dram_bytes", 3230.4), ("chunkwise", "cycles", None),
+                                   ("recurrent", "dram_bytes", 1024.0), ("recurrent", "cycles", 64.0))
+        for other in ("softmax attention", "parallel decay")
+    ]  # fmt: skip
+    shape = {"heads": 16, "key_dim": 64, "value_dim": 64, "chunk": 512, "work": "prefill of one layer"}
+    return {**_head("crossover", run["arch"]), "shape": shape, "rows": rows, "crossings": crossings}
 
 
 def verify(run: Report, wrong: int = 0) -> Report:

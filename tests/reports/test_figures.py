@@ -9,6 +9,7 @@ import pytest
 
 from reports.build import Document
 from reports.figures.canvas import standalone
+from reports.figures.crossover import crossings, crossover
 from reports.figures.energy import grouped
 from reports.figures.reproduction import reproduction
 from reports.figures.rivals import means
@@ -92,6 +93,16 @@ def test_waterfall_does_not_guess_where_queries_share_keys() -> None:
 def test_energy_groups_lose_nothing() -> None:
     parts = {"dram_transfer": 5.0, "qk_array": 2.0, "something_new": 1.0, "total": 8.0}
     assert grouped(parts) == {"DRAM transfer": 5.0, "QK and PV arrays": 2.0, "other parts": 1.0}
+
+
+def test_lines_of_the_crossover_are_where_attention_is_left_behind(a_run: Report) -> None:
+    report = made_up.crossover(a_run)
+    assert crossings(report, "dram_bytes") == {"chunkwise": 3230.4, "recurrent": 1024.0}
+    assert crossings(report, "cycles") == {"recurrent": 64.0}, "chunkwise never does"
+    drawn = crossover(report)
+    assert drawn.count("3,230") == 1
+    assert drawn.count("1,024") == 1, "from the shortest length on is no place on the axis, so 64 has no line"
+    assert len(re.findall(r">64</text>", drawn)) == 2, "ticks only"
 
 
 def test_rivals_are_averaged_over_what_all_of_them_ran() -> None:

@@ -95,7 +95,7 @@ def test_names_are_never_code(stored: Path, every_source: list[Source]) -> None:
 
 def test_sections_are_there_only_with_data(every_source: list[Source], everything: Document) -> None:
     assert [section.name for section in everything.sections] == [
-        "runs", "benchmarks", "limits", "rivals", "topk", "zoo", "proof"
+        "runs", "benchmarks", "limits", "rivals", "topk", "zoo", "crossover", "proof"
     ]  # fmt: skip
     only = document([source for source in every_source if source.kind == "verify"], "accel report")
     assert [section.name for section in only.sections] == ["proof"]
@@ -118,6 +118,17 @@ def test_benchmarks_of_either_form(every_source: list[Source]) -> None:
     assert texts[0] == texts[1]
     assert "6 published figures: 3 of ours are within 0.9 to 1.1 of them (2 of these were calibrated to be" in texts[0]
     assert "1 could not be measured" in texts[0]
+
+
+def test_cells_of_top_k_engines_only_where_they_were_synthesised(every_source: list[Source]) -> None:
+    (topk,) = (source for source in every_source if source.kind == "topk")
+    said = markdown(document([topk], "accel report"))
+    (head,) = (line for line in said.splitlines() if "flip-flops" in line)
+    assert "memory, bits" in head
+    assert "critical path" not in head, "without a library there is none"
+    assert sum(line.startswith("| batcher sorter |") and "24,576" in line for line in said.splitlines()) == 2
+    none = topk._replace(data={**topk.data, "synthesis": []})
+    assert "flip-flops" not in markdown(document([none], "accel report"))
 
 
 def test_differences_are_not_hidden(every_source: list[Source]) -> None:

@@ -58,7 +58,9 @@ def test_crossover_and_its_figure() -> None:
     for form in crossover.QUADRATIC:
         assert by[form, 1024]["dram_bytes"] > 3 * by[form, 512]["dram_bytes"]
     crossings_found = {(one["form"], one["against"], one["what"]): one["tokens"] for one in report["crossings"]}
-    assert 128 <= crossings_found["recurrent", "softmax attention", "cycles"] <= 256, "a line of a state every other cycle"
+    assert 128 <= crossings_found["recurrent", "softmax attention", "cycles"] <= 256, (
+        "a line of a state every other cycle"
+    )
     pytest.importorskip("matplotlib")
     from reports.figures.crossover import crossings
     from reports.figures.crossover import crossover as figure

@@ -239,8 +239,6 @@ class Engine(wiring.Component):
         issue, qk, path, k = self.qk_issue, self.qk, self.softmax_path, self.k_memory
         m.d.comb += [
             issue.query_words.eq(self.query_buffer.words),
-            k.read_side.eq(issue.k_read_side),
-            k.read_mask_lsb.eq(issue.k_read_mask_lsb),
             issue.k_words.eq(k.data),
             issue.query_release.eq(path.query_release),
             issue.row_finished.eq(self.pv_path.row_finished),

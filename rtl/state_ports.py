@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.hdl import Const, Module, Mux, Signal, Value
 
 from accel.program import Mode
 from rtl.state_path import StatePath
@@ -63,6 +63,8 @@ def _share(m: Module, engine: "Engine", recurrent: Value, states: StatePath | No
         (k.read_enable, issue.k_read_enable),
         (k.read_line, issue.k_read_line),
         (k.read_part, issue.k_read_part),
+        (k.read_side, issue.k_read_side),
+        (k.read_mask_lsb, issue.k_read_mask_lsb),
         (v.read_enable, v_read.valid),
         (v.read_part, v_read.payload.part),
         # Never refused, so nobody listens to ready.
@@ -75,12 +77,14 @@ def _share(m: Module, engine: "Engine", recurrent: Value, states: StatePath | No
     if states is None:
         m.d.comb += [target.eq(source) for target, source in attends]
         return
-    recurs = [
+    recurs: list[Value] = [
         states.record_taken,
         states.query_read_slot,
         states.read_enable,
         states.read_line,
         states.read_part,
+        Const(0, 1),
+        Const(0, 1),
         states.read_enable,
         states.read_part,
         states.query.valid,

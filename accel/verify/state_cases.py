@@ -3,15 +3,17 @@
 import numpy as np
 
 from accel.arch import Arch
+from accel.lower.plan import Plan
+from accel.lower.programs import lower_prefill
 from accel.lower.state import StateLayout, StateScale, lower_state
 from accel.numerics.decay import LARGEST_DECAY, encode_decay, encode_decay_words, output_scale
-from accel.program import Flag, Mode, Opcode, Program, jobs_of
+from accel.program import Flag, Lsb, Mode, Opcode, Program, jobs_of
 from accel.units.modes import MAX_STATE_SHIFT
 from accel.units.state import StateUnit
 from accel.verify.mode_cases import decay_program, joined
-from accel.verify.tensors import KINDS, tensors_of, words
+from accel.verify.tensors import KINDS, scaled, tensors_of, words
 from sim.recorded import JobTensors
-from workloads.kernels import StateUpdate
+from workloads.kernels import SoftmaxAttention, StateUpdate
 from workloads.kernels.recurrence import Decay
 
 Case = tuple[Program, list[JobTensors]]
@@ -93,6 +95,10 @@ def state_directed(arch: Arch) -> list[tuple[str, Program, list[JobTensors]]]:
     cases |= {
         "between attention and retention": joined(softmax, once, retention, once, softmax),
         "between tiles": _between(arch, once),
+        "widest, after both planes": joined(
+            _attention(arch, Plan(key_msb_bits=10, key_lsb_bits=4, lsb=Lsb.ALWAYS)),
+            state_program(arch, 1, wide, wide, 4, base=1 << 32),
+        ),
         "begun again": joined(once, (new_tokens(), []), (restarted(once[0]), once[1])),
     }
     return [(f"state, {name}", program, tensors) for name, (program, tensors) in cases.items()]
@@ -114,6 +120,13 @@ def random_state(arch: Arch, rng: np.random.Generator) -> tuple[Program, list[Jo
         seed=int(rng.integers(1 << 31)), tokens_per_job=per_job, output=float(rng.choice(OUTPUT_SCALES)),
     )  # fmt: skip
     return program, tensors, f"state, {kind}, {heads} of {key_dim} x {value_dim}, {tokens} tokens, decay {decay}"
+
+
+def _attention(arch: Arch, plan: Plan) -> Case:
+    """Two heads, as they leave the reads of K."""
+    kernel = SoftmaxAttention(2, 2, queries=5, keys=5, head_dim=16, mask="causal")
+    jobs = scaled(lower_prefill(kernel, plan, arch, 1).jobs, 2.0**-9)
+    return Program(jobs), tensors_of(jobs, 1, "normal", 5)
 
 
 def _between(arch: Arch, states: Case) -> Case:

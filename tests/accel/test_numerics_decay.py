@@ -48,13 +48,20 @@ def test_a_decay_outside_of_zero_to_one_is_refused(bad: float) -> None:
         decay.encode_decay([0.5, bad])
 
 
+def test_factors_are_those_of_the_table() -> None:
+    """All fractions there are."""
+    fractions = np.arange(DECAY_ONE)
+    mantissa, whole = decay.decay_factor(fractions)
+    # Balanced chords, a unit for the roundings of start and slope, and the bits below 2^-12 that are dropped.
+    bound = (np.log(2) / 32) ** 2 / 16 + 2.0**-16 + np.log(2) / 4096
+    assert np.abs(mantissa / 65536 - 2.0 ** -(fractions / DECAY_ONE)).max() <= bound
+    assert not np.any(whole)
+
+
 @given(exponents)
-def test_factors_are_those_of_the_table(d: int) -> None:
-    mantissa, whole = decay.decay_factor(d)
-    fraction = (d % DECAY_ONE) / DECAY_ONE
-    # Balanced chords, half a unit of rounding, and the bits below 2^-12 that are dropped.
-    assert abs(int(mantissa) / 65536 - 2.0**-fraction) <= (np.log(2) / 32) ** 2 / 16 + 2.0**-17 + np.log(2) / 4096
-    assert whole == d // DECAY_ONE
+def test_whole_halvings_are_a_shift(d: int) -> None:
+    assert decay.decay_factor(d)[0] == decay.decay_factor(d % DECAY_ONE)[0]
+    assert decay.decay_factor(d)[1] == d // DECAY_ONE
 
 
 @given(st.integers(-(1 << 21), (1 << 21) - 1), st.integers(0, 1 << 40))

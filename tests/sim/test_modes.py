@@ -31,7 +31,7 @@ def test_random_programs_are_golden(arch, seed: int) -> None:  # type: ignore[no
 
 def test_directed_programs_are_golden() -> None:
     cases = [case for case in directed_cases(TINY) if case.name.startswith(("decay", "linear", "state"))]
-    assert len(cases) == 53
+    assert {case.name.split(",")[0] for case in cases} == {"decay", "linear", "state"}
     for case in cases:
         golden, executor = GoldenMachine(TINY), Executor(TINY)
         wanted = golden.run(case.program.jobs, case.tensors)

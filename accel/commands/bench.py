@@ -1,10 +1,10 @@
 """``accel bench``: the 30 published benchmarks on a machine, and the published figures beside ours."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
     variant, chosen = Variant.of(args.without), find_benchmarks(args.names)
     arch, changes = machine_of(args)
+    command = command_line(args, ("arch", "seed"), ("processes", "json", "out"))
     folder = Path(args.out) if args.out else default_folder() / "bench"
     if args.json and args.json != "-":
         check_target(Path(args.json))
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     prepare(folder)
     with progress_bar("bench") as tell:
         report, ran = bench(
-            chosen, variant, arch, changes, args.seed, folder, args.processes, tell, _command(args)
+            chosen, variant, arch, changes, args.seed, folder, args.processes, tell, command
         )  # fmt: skip
     text = json_text(report)
     write_whole(folder / f"bench-{arch.name}.json", text)
@@ -76,12 +77,3 @@ def run(args: argparse.Namespace) -> None:
     if "figures" not in report:
         print(f"no reproduction table: it needs all 30, all techniques, machine {PUBLISHED_MACHINE}", file=sys.stderr)
     print(f"{len(chosen)} benchmarks, {ran} runs: {folder / f'bench-{arch.name}.md'}, .json", file=sys.stderr)
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = ["accel", "bench", *args.names, "--arch", args.arch, "--seed", str(args.seed)]
-    for name in args.without:
-        words += ["--without", name]
-    for item in args.set:
-        words += ["--set", item]
-    return shlex.join(words)

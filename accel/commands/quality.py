@@ -1,10 +1,10 @@
 """``accel quality``: what real networks lose on the machine's arithmetic."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -44,10 +44,7 @@ def run(args: argparse.Namespace) -> None:
         for at, name in enumerate(dict.fromkeys(names)):
             tell(name, at / len(names))
             rows.append(quality_row(name, arch))
-    words = ["accel", "quality", *args.names, "--arch", args.arch]
-    for item in args.set:
-        words += ["--set", item]
-    report = quality_report(rows, arch, shlex.join(words))
+    report = quality_report(rows, arch, command_line(args, ("arch",), ("json",)))
     from accel.zoo.store import json_text
 
     if args.json == "-":

@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from accel.commands._command import command_line
 from accel.errors import UserError
 from accel.runs import check_folder, default_folder, find_run
 from reports.sources import KINDS, OPTIONS, file_source, run_source, timeline_data
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
     timeline = timeline_data(Path(args.timeline)) if args.timeline else None
     from reports.build import PAGE, document, write_report
 
-    made = document(sources, _command(args), timeline, args.title)
+    made = document(sources, command_line(args, ("out",), ()), timeline, args.title)
     if args.out == "-":
         from reports.markdown import markdown
 
@@ -57,12 +58,3 @@ def run(args: argparse.Namespace) -> None:
     figures = sum(path.suffix == ".svg" for path in paths)
     print(f"{page}  ({page.stat().st_size:,} bytes), report.md, {figures} figures, {len(made.sources)} files of data")
     print(f"'accel view {shlex.quote(args.out)}' opens it")
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = ["accel", "report", *args.run]
-    for kind in (*KINDS, "timeline", "title", "runs"):
-        value = getattr(args, kind)
-        for item in value if isinstance(value, list) else [value] if value else []:
-            words += [f"--{kind}", item]
-    return shlex.join([*words, "-o", args.out])

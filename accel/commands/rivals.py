@@ -1,10 +1,10 @@
 """``accel rivals``: rival machines and the engine on the same tensors, one table."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     if not 1 <= args.seed <= 65535:
         raise UserError(f"--seed {args.seed}: must be 1 to 65535")
     arch, _ = machine_of(args)
+    command = command_line(args, ("arch",), ("json", "out"))
     from accel.rivals.rows import check_machine, machine_names
     from accel.rivals.workloads import check_workloads
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     prepare(folder)
     with progress_bar("rivals") as tell:
         report = rivals_report(
-            names, arch, args.seed, _command(args), workloads=args.workload, quality=args.quality, tell=tell,
+            names, arch, args.seed, command, workloads=args.workload, quality=args.quality, tell=tell,
             folder=folder,
         )  # fmt: skip
     text = json_text(report)
@@ -76,13 +77,3 @@ def run(args: argparse.Namespace) -> None:
         show(console(columns=150), rivals_table(report))
         print(f"\n{LEGEND}")
     print(f"{len(report['rows'])} rows: {folder / f'rivals-{arch.name}.md'}, .json", file=sys.stderr)
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = ["accel", "rivals", *args.names, "--arch", args.arch]
-    for item in args.set:
-        words += ["--set", item]
-    for name in args.workload:
-        words += ["--workload", name]
-    words += ["--seed", str(args.seed)] if args.seed != args.parser.get_default("seed") else []
-    return shlex.join([*words, *(["--quality"] if args.quality else [])])

@@ -2,12 +2,12 @@
 
 import argparse
 import difflib
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accel.commands import _networks, _systems
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
     """Run, print, store."""
     _check(args)
     arch, changes = machine_of(args)
+    command = command_line(args, ("arch", "seed"), OUTPUTS)
     store_folder = Path(args.runs) if args.runs else default_folder()
     if not args.no_store:
         check_folder(store_folder)
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
         if path and path != "-":
             check_target(Path(path))
     if _systems.is_system(args.workload):
-        _systems.run(args, arch, changes, command_line(args), None if args.no_store else store_folder)
+        _systems.run(args, arch, changes, command, None if args.no_store else store_folder)
         return
     with progress_bar(args.workload or args.trace) as tell:
         if args.workload in _networks.NAMES:
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
             result, jobs, options = _run_trace(args, arch, tell)
     report = result.report
     report["options"] = {"set": changes, **options}
-    report["command"] = command_line(args)
+    report["command"] = command
     if args.timeline:
         from reports.timeline import timeline_text
 
@@ -123,20 +124,6 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"--{option.replace('_', '-')} is for {right}, not for {args.workload or args.trace}")
     if system:
         _systems.check(args)
-
-
-def command_line(args: argparse.Namespace) -> str:
-    """The command that repeats a run: all that differs from the defaults, and always machine and seed."""
-    words = ["accel", "run", *([args.workload] if args.workload else [])]
-    for action in args.parser._actions:
-        if not action.option_strings or action.dest in ("help", *OUTPUTS):
-            continue
-        value = getattr(args, action.dest)
-        if value == action.default and action.dest not in ("arch", "seed"):
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            words += [action.option_strings[-1], str(item)]
-    return shlex.join(words)
 
 
 def _load(args: argparse.Namespace) -> "RowTrace":

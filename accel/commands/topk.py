@@ -1,11 +1,11 @@
 """``accel topk``: the top-k engines beside each other: cycles, energy, cells."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.errors import UserError
 from accel.runs import check_target, write_whole
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if least := [n for n in args.keys if n < max(SHARES)]:
         raise UserError(f"--keys {least[0]}: must be {max(SHARES)} or more, so that something can be kept")
     arch, _ = machine_of(args)
+    command = command_line(args, ("lanes", "keys", "rows", "seed", "arch"), ("json",))
     if args.json and args.json != "-":
         check_target(Path(args.json))
     from accel.commands._progress import progress_bar
@@ -60,14 +61,14 @@ def run(args: argparse.Namespace) -> None:
         for done, (engine, lanes) in enumerate(pairs):
             tell(f"{engine}, {lanes} lanes", done / len(pairs) / (2 if args.synth else 1))
             rows += _rows(engine, lanes, args, arch.technology_nm)
-        figures = published_figures(args.rows, args.seed, arch.technology_nm, _command(args))
+        figures = published_figures(args.rows, args.seed, arch.technology_nm, command)
         for done, (engine, lanes) in enumerate(pairs if args.synth else []):
             tell(f"cells of {engine}, {lanes} lanes", 0.5 + done / len(pairs) / 2)
             synthesis.append(_cells(engine, lanes, arch.max_context, arch.technology_nm))
     report = {
         "format": 1,
         "kind": "topk",
-        "command": _command(args),
+        "command": command,
         "code_version": code_version(),
         "arch": arch.model_dump(mode="json"),
         "seed": args.seed,
@@ -130,12 +131,3 @@ def _cells(engine: str, lanes: int, max_n: int, technology_nm: int) -> dict[str,
         "engine": engine, "lanes": lanes, "value_bits": unit.value_bits, "max_n": unit.max_n,
         **{name: found[name] for name in kept if name in found}, "model_area_um2": model_um2,
     }  # fmt: skip
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = ["accel", "topk", "--lanes", *map(str, args.lanes), "--keys", *map(str, args.keys)]
-    words += ["--rows", str(args.rows), "--seed", str(args.seed), *(["--synth"] if args.synth else [])]
-    words += ["--arch", args.arch]
-    for item in args.set:
-        words += ["--set", item]
-    return shlex.join(words)

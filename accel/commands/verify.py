@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.errors import UserError
 from accel.runs import check_folder, check_target, write_whole
@@ -149,7 +150,7 @@ def _write_json(args: argparse.Namespace, arch: "Arch", report: "Report", taken_
     made: dict[str, Any] = {
         "format": 1,
         "kind": "verify",
-        "command": _command(args),
+        "command": command_line(args, ("arch",), ("json", "waves")),
         "code_version": code_version(),
         "arch": arch.model_dump(mode="json"),
         "set": args.set,
@@ -173,23 +174,6 @@ def _write_json(args: argparse.Namespace, arch: "Arch", report: "Report", taken_
         sys.stdout.write(text)
         return
     write_whole(Path(args.json), text)
-
-
-def _command(args: argparse.Namespace) -> str:
-    """The command that repeats it: all that differs from the defaults, and always the machine."""
-    words = ["accel", "verify"]
-    for action in args.parser._actions:
-        if not action.option_strings or action.dest in ("help", "json", "waves"):
-            continue
-        value = getattr(args, action.dest)
-        if value == action.default and action.dest != "arch":
-            continue
-        if value is True:
-            words.append(action.option_strings[-1])
-            continue
-        for item in value if isinstance(value, list) else [value]:
-            words += [action.option_strings[-1], str(item)]
-    return shlex.join(words)
 
 
 def _print(args: argparse.Namespace, arch: "Arch", changes: dict, report: "Report", taken_s: float) -> None:

@@ -1,11 +1,11 @@
 """``accel zoo``: all systems on a machine, one table."""
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accel.commands._command import command_line
 from accel.commands._machine import add_machine_arguments, machine_of
 from accel.commands._progress import progress_bar
 from accel.errors import UserError
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
             taken += was_there
             after = chosen[len(done)][1].name if len(done) < len(chosen) else "done"
             tell(f"{len(done)} of {len(chosen)}, {after}", len(done) / len(chosen))
-    report = zoo_report(done, arch, _command(args))
+    report = zoo_report(done, arch, command_line(args, ("arch",), ("json", "out")))
     text = json_text(report)
     write_whole(folder / f"zoo-{arch.name}.json", text)
     write_whole(folder / f"zoo-{arch.name}.md", zoo_markdown(report))
@@ -100,7 +100,7 @@ def _crossover(args: argparse.Namespace, arch: "Arch", folder: Path) -> None:
 
     prepare(folder)
     with progress_bar("crossover") as tell:
-        report = crossover_report(arch, _command(args), tell=tell)
+        report = crossover_report(arch, command_line(args, ("arch",), ("json", "out")), tell=tell)
     text, stem = json_text(report), f"crossover-{arch.name}"
     write_whole(folder / f"{stem}.svg", standalone(crossover(report)))
     write_whole(folder / f"{stem}.json", text)
@@ -128,18 +128,3 @@ def _chosen(args: argparse.Namespace) -> "list[tuple[System, Configuration]]":
         for system in load_zoo()
         for one in (system.configurations if args.all else system.configurations[:1])
     ]
-
-
-def _command(args: argparse.Namespace) -> str:
-    words = [
-        "accel",
-        "zoo",
-        *args.names,
-        *(["--all"] if args.all else []),
-        *(["--crossover"] if args.crossover else []),
-        "--arch",
-        args.arch,
-    ]
-    for item in args.set:
-        words += ["--set", item]
-    return shlex.join(words)
